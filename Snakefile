@@ -1,0 +1,28 @@
+# Stitch every dataset of a tile sheet. The rules are in workflow/rules, one file a stage; which jobs
+# there are, and what their results are called, is decided in stitchlib/runs.py.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.16")
+
+sys.path.insert(0, str(workflow.current_basedir))
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/align.smk"
+include: "workflow/rules/place.smk"
+include: "workflow/rules/stitch.smk"
+include: "workflow/rules/assemble.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [ancient(record) for record in wanted_records()],
+    localrule: True

@@ -1,0 +1,64 @@
+"""Cards: small immutable files that hold all that decides the outcome of a job.
+
+The digest of a card is part of its name and of the name of what its job makes. A result is current
+because the file of that name exists: dates and Snakemake's own memory play no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stitchlib.io.files import canonical_json, digest_text, read_json, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The card of one job."""
+
+    stage: str
+    """'align', 'place', 'stitch', 'assemble' or 'dataset'."""
+    name: str
+    """Which job of the stage, e.g. a block or a channel and shard; may be empty."""
+    text: str
+    """Content: canonical JSON."""
+
+    @classmethod
+    def of(cls, stage: str, version: int, name: str, content: Mapping[str, Any]) -> Card:
+        """Make a card of everything that decides the outcome.
+
+        Parameters
+        ----------
+        stage, name : str
+            Which job it is.
+        version : int
+            Version of the stage's algorithm.
+        content : mapping
+            Options and inputs: plain values only.
+        """
+        return cls(stage, name, canonical_json({"stage": stage, "version": version, **content}))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content."""
+        return digest_text(self.text)
+
+    @property
+    def stem(self) -> str:
+        """Name and digest, as the card's and the result's file names hold them."""
+        return f"{self.name}.{self.digest}" if self.name else self.digest
+
+    def write(self, folder: Path) -> Path:
+        """Write it below ``folder`` (a dataset's results) where it is not there yet."""
+        path = folder / "cards" / self.stage / f"{self.stem}.json"
+        if not path.exists():
+            write_text(path, self.text)
+        return path
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Return the content of a card."""
+    card: dict[str, Any] = read_json(path)
+    return card

@@ -1,0 +1,252 @@
+"""The configuration of a run: one YAML file, checked against its schema, frozen."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from stitchlib.errors import InputError
+from stitchlib.schemas import schema
+
+AXES = "xyz"
+
+Overlap = float | int | tuple[float, float]
+"""Float: fraction of the tile; int: voxels; pair: the range that is searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignOptions:
+    """How neighbours are aligned."""
+
+    measure: str
+    """'ncc' or 'ssd'."""
+    overlap: Mapping[str, Overlap]
+    """Overlap of neighbours by grid axis; empty where the sheet gives positions."""
+    max_shift: tuple[int, int, int] | None
+    """± voxels around the nominal displacement along x, y, z; None where not given."""
+    min_overlap: int | None
+    """Least overlap along the tiling axis in voxels; None = a quarter of the nominal one."""
+    pairs_per_job: int | None
+    """Pairs of one job; None = as many as are work enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOptions:
+    """How tiles are placed."""
+
+    min_confidence: float
+    """Links below are not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class StitchOptions:
+    """How the voxels of overlapping tiles become one."""
+
+    blending: str
+    """'interpolation', 'max', 'min' or 'mean'."""
+    fill: float
+    """Value of voxels that no tile covers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How the volume is written."""
+
+    chunk: tuple[int, int, int]
+    """Chunk in voxels along x, y, z, before it is clipped to the extent."""
+    shard: tuple[int, int, int] | None
+    """Voxels of one stitch job along x, y, z, whole chunks; None = as many as are work enough."""
+    levels: int | None
+    """Pyramid levels including the full one; None = until no axis is over 256 voxels."""
+    compression: str
+    """'gzip' or 'none'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole, checked configuration."""
+
+    tiles: Path
+    """The tile sheet, as given."""
+    results: Path
+    """Folder of all results, as given."""
+    dataset: str
+    """Name of the dataset where the sheet names none."""
+    voxel_size: tuple[float, float, float]
+    """µm along x, y, z."""
+    reference_channel: str | None
+    """Channel that is aligned; None = the first of the sheet."""
+    align: AlignOptions
+    place: PlaceOptions
+    stitch: StitchOptions
+    output: OutputOptions
+    mem_mb: int | None
+    """Most memory one job may use; None = no limit."""
+    raw: Mapping[str, Any]
+    """All keys with their defaults filled in, as plain values (for the provenance)."""
+
+
+# Keys of the contract that are not built yet: (path, values that are, what to write instead).
+_PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
+    (("align", "method"), ("auto", "exact"), "use 'exact' (as 'auto' does until then)"),
+    (("align", "measure"), ("ncc",), "use 'ncc'"),
+    (("align", "clip"), (None,), "use null"),
+    (
+        ("align", "background"),
+        ("auto", None),
+        "use 'auto' or null (nothing is taken as background)",
+    ),
+    (("align", "preset"), (None,), "use null"),
+    (("place", "method"), ("optimization",), "use 'optimization'"),
+    (("place", "positions"), (None,), "use null"),
+    (("place", "corrections"), (None,), "use null"),
+    (("stitch", "region"), (None,), "use null (the whole extent)"),
+    (("output", "assembly"), ("copy",), "use 'copy'"),
+    (("output", "formats"), (["bdv"],), "use [bdv]"),
+)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such configuration file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from error
+    try:
+        return parse_config({} if value is None else value)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def parse_config(value: Mapping[str, Any]) -> Config:
+    """Check a configuration and fill in the defaults.
+
+    Raises
+    ------
+    InputError
+        One line for each thing that is wrong, naming the key, its value and what is allowed.
+    """
+    problems = list(_problems(value))
+    if not problems:
+        raw = _with_defaults(value, schema("config"))
+        problems = list(_pending(raw)) + list(_contradictions(raw))
+    if problems:
+        raise InputError("\n".join(f"configuration: {problem}" for problem in problems))
+    return _freeze(raw)
+
+
+def _problems(value: Any) -> Iterator[str]:
+    validator = jsonschema.Draft202012Validator(schema("config"))
+    for error in sorted(validator.iter_errors(value), key=lambda e: [str(p) for p in e.path]):
+        yield _describe(error)
+
+
+def _describe(error: jsonschema.ValidationError) -> str:
+    key = ".".join(str(part) for part in error.path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        unknown = [str(name) for name in error.instance if name not in known]
+        close = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+        return f"unknown key {'.'.join(filter(None, [key, unknown[0]]))!r}{hint}"
+    where = f"{key} = {error.instance!r}" if key else repr(error.instance)
+    if error.validator == "oneOf":
+        what = error.schema.get("description", "see docs/configuration.md")
+        return f"{where} is not allowed ({what})"
+    return f"{where}: {error.message}"
+
+
+def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
+    if not isinstance(value, Mapping) or "properties" not in node:
+        return list(value) if isinstance(value, tuple) else value
+    filled = {}
+    for name, child in node["properties"].items():
+        if name in value:
+            filled[name] = _with_defaults(value[name], child)
+        elif "default" in child:
+            filled[name] = _with_defaults(child["default"], child)
+    return filled
+
+
+def _pending(raw: Mapping[str, Any]) -> Iterator[str]:
+    for path, supported, instead in _PENDING:
+        value: Any = raw
+        for part in path:
+            value = value[part]
+        if value not in supported:
+            yield f"{'.'.join(path)} = {value!r} is not supported yet; {instead}"
+
+
+def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
+    for axis, overlap in (raw["align"]["overlap"] or {}).items():
+        pair = overlap if isinstance(overlap, list) else [overlap]
+        key = f"align.overlap.{axis} = {overlap!r}"
+        if any(isinstance(o, float) and not o < 1 for o in pair):
+            yield f"{key}: a fraction must be below 1.0; whole voxels are written without a point"
+        if len({type(o) for o in pair}) > 1:
+            yield f"{key}: write both ends as fractions or both as voxels"
+        elif pair[0] > pair[-1]:
+            yield f"{key}: the smaller overlap comes first"
+    if not math.isfinite(raw["stitch"]["fill"]):
+        yield f"stitch.fill = {raw['stitch']['fill']!r}: must be a finite number"
+    chunk, shard = (_triple(raw["output"][key]) for key in ("chunk", "shard"))
+    if shard and chunk and any(s % c for s, c in zip(shard, chunk, strict=True)):
+        yield (
+            f"output.shard = {raw['output']['shard']!r}: must be whole chunks "
+            f"(output.chunk = {raw['output']['chunk']!r})"
+        )
+
+
+def _triple(value: Any) -> tuple[int, int, int] | None:
+    if value in (None, "auto"):
+        return None
+    if isinstance(value, Mapping):
+        return (value["x"], value["y"], value["z"])
+    return (value, value, value)
+
+
+def _auto(value: Any) -> int | None:
+    return None if value == "auto" else value
+
+
+def _freeze(raw: Mapping[str, Any]) -> Config:
+    align, place, stitch, output = (raw[key] for key in ("align", "place", "stitch", "output"))
+    chunk = _triple(output["chunk"])
+    assert chunk is not None  # noqa: S101 - the schema gives a default
+    overlap = {
+        axis: tuple(value) if isinstance(value, list) else value
+        for axis, value in (align["overlap"] or {}).items()
+    }
+    return Config(
+        tiles=Path(raw["tiles"]),
+        results=Path(raw["results"]),
+        dataset=raw["dataset"],
+        voxel_size=tuple(float(raw["voxel_size"][axis]) for axis in AXES),  # type: ignore[arg-type]
+        reference_channel=raw["reference_channel"],
+        align=AlignOptions(
+            measure=align["measure"],
+            overlap=overlap,
+            max_shift=_triple(align["max_shift"]),
+            min_overlap=_auto(align["min_overlap"]),
+            pairs_per_job=_auto(align["pairs_per_job"]),
+        ),
+        place=PlaceOptions(min_confidence=float(place["min_confidence"])),
+        stitch=StitchOptions(blending=stitch["blending"], fill=stitch["fill"]),
+        output=OutputOptions(
+            chunk=chunk,
+            shard=_triple(output["shard"]),
+            levels=_auto(output["levels"]),
+            compression=output["compression"],
+        ),
+        mem_mb=_auto(raw["resources"]["mem_mb"]),
+        raw=raw,
+    )

@@ -1,0 +1,1 @@
+"""Files: one module a format, behind one small protocol (`stitchlib.io.images`)."""

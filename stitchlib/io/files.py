@@ -1,0 +1,132 @@
+"""Whole files or none: everything is written under a temporary name and renamed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stitchlib.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; it becomes ``path`` when the block succeeds.
+
+    A reader sees the old file or the new one, never a part of it. On an error the temporary file
+    is removed and ``path`` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of ``value``: sorted keys, no floats that JSON lacks."""
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; an unreadable one is an `InputError` that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+
+
+def digest_text(text: str) -> str:
+    """Return the first 12 hexadecimal digits of the SHA-256 of ``text``."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a tab-separated table with a header; None is an empty field, floats keep all digits."""
+    write_text(path, table_text(columns, rows))
+
+
+def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the text that `write_table` writes."""
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(_field(row[name]) for name in columns) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _field(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a tab-separated table.
+
+    Returns
+    -------
+    columns : list of str
+        The header.
+    rows : list of dict
+        One per line that is not blank, by column name.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, not UTF-8 text, has no header, a column twice, or a row with
+        another number of fields.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, delimiter="\t", strict=True))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory, not a table") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a tab-separated table: {error}") from error
+    if not lines or not any(lines[0]):
+        raise InputError(f"{path}: the table is empty; its first line must name the columns")
+    columns = [name.strip() for name in lines[0]]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: column {twice[0]!r} stands twice in the header")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not any(field.strip() for field in line):
+            continue
+        if len(line) != len(columns):
+            raise InputError(
+                f"{path}, line {number}: {len(line)} fields, but the header names {len(columns)}; "
+                "fields are separated by tabs"
+            )
+        fields = (field.strip() for field in line)
+        rows.append({"#": str(number), **dict(zip(columns, fields, strict=True))})
+    return columns, rows
+
+
+def write_record(record: Path, files: Iterable[Path], **more: Any) -> None:
+    """Write the record of a job that is done.
+
+    Parameters
+    ----------
+    record : Path
+        ``{dataset's folder}/records/…json``.
+    files : iterable of Path
+        Files with fixed names in the dataset's folder that the job made; the record holds the
+        digests of their texts, so that it can be told later whether they are still these.
+    **more
+        Further content.
+    """
+    digests = {path.name: digest_text(path.read_text(encoding="utf-8")) for path in files}
+    write_text(record, canonical_json({"files": digests, **more}))

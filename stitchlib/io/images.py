@@ -1,0 +1,110 @@
+"""The protocol behind which every image format stands, and how a file finds its reader.
+
+Axes are (x, y[, z]): files that hold (z, y, x) are given as transposed views. A new format is one
+module with a reader class and one line in `_READERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stitchlib.core.boxes import Box
+from stitchlib.errors import InputError
+
+
+class Reader(Protocol):
+    """An image that is opened lazily: its header is known, its voxels are read on demand."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent per axis (x, y[, z]) in voxels."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the voxels, in the machine's byte order."""
+
+    @property
+    def order(self) -> str:
+        """'F' where x runs fastest in the file, 'C' where the last axis does."""
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""
+
+
+_READERS = {
+    ".npy": "stitchlib.io.npy:NpyReader",
+    ".tif": "stitchlib.io.tiff:TiffReader",
+    ".tiff": "stitchlib.io.tiff:TiffReader",
+}
+
+
+def open_image(path: Path) -> Reader:
+    """Open the header of an image file.
+
+    Raises
+    ------
+    InputError
+        Where there is no such file, no reader for it, or its content is not what its name says.
+    """
+    target = _READERS.get(path.suffix.lower())
+    if target is None:
+        known = ", ".join(sorted(_READERS))
+        raise InputError(f"{path}: no reader for files named {path.suffix!r}; known: {known}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory, not an image file")
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    module, _, name = target.partition(":")
+    reader: Reader = getattr(import_module(module), name)(path)
+    if 0 in reader.shape:
+        raise InputError(f"{path}: the image is empty, its shape (x, y, z) is {reader.shape}")
+    check_dtype(reader.dtype, path)
+    return reader
+
+
+def check_dtype(dtype: np.dtype[Any], name: object) -> None:
+    """Refuse voxel types that cannot be blended exactly."""
+    if dtype.kind not in "iuf" or (dtype.kind in "iu" and dtype.itemsize > 4):
+        raise InputError(
+            f"{name}: voxels of type {dtype} are not supported; "
+            "convert them to an 8-, 16- or 32-bit integer or a floating point type"
+        )
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return ``array`` in the machine's byte order (the same object where it is already)."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def open_planned(path: Path, shape: Sequence[int], dtype: str) -> Reader:
+    """Open a tile as a stack, and refuse it where it is not what the run was planned for."""
+    reader = as_stack(open_image(path))
+    if reader.shape != tuple(shape) or str(reader.dtype) != dtype:
+        raise InputError(
+            f"{path}: has shape {reader.shape} and type {reader.dtype}, but {tuple(shape)} and "
+            f"{dtype} when the run was planned; it was replaced meanwhile. Start the run again"
+        )
+    return reader
+
+
+def as_stack(reader: Reader) -> Reader:
+    """Return the reader with three axes; a plane has one voxel along z."""
+    return reader if len(reader.shape) == 3 else _Plane(reader)
+
+
+class _Plane:
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.shape = (*reader.shape, 1)
+        self.dtype = reader.dtype
+        self.order = reader.order
+
+    def read(self, box: Box) -> NDArray[Any]:
+        flat = Box(box.lower[:2], box.upper[:2])
+        return self._reader.read(flat)[..., np.newaxis]

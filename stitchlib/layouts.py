@@ -1,0 +1,136 @@
+"""Layout files: tiles, positions and links of one image as versioned JSON (layout.json)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stitchlib.config import AXES
+from stitchlib.core.boxes import Point
+from stitchlib.errors import InputError
+from stitchlib.io.files import canonical_json, read_json
+
+FORMAT = "stitchlib layout"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """One tile of a layout file; axes (x, y[, z])."""
+
+    id: int
+    """Number of the tile, unique in the file."""
+    location: str | None
+    """Path of the image, relative to the layout file where possible; None = no file."""
+    shape: Point
+    """Extent in voxels."""
+    dtype: str
+    position: Point
+    """Lower corner in voxels."""
+    tile_position: Point | None
+    """Place on the grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentRecord:
+    """One link of a layout file."""
+
+    pre: int
+    """Id of the first tile."""
+    post: int
+    """Id of the second tile."""
+    displacement: Point
+    """post − pre, voxels."""
+    quality: float
+    """−inf = no signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutRecord:
+    """The content of a layout file."""
+
+    sources: tuple[SourceRecord, ...]
+    alignments: tuple[AlignmentRecord, ...]
+
+    def as_text(self) -> str:
+        """Return the file's text."""
+        return canonical_json(
+            {
+                "format": FORMAT,
+                "version": FORMAT_VERSION,
+                "sources": [
+                    {
+                        "id": s.id,
+                        "location": s.location,
+                        "shape": _named(s.shape),
+                        "dtype": s.dtype,
+                        "position": _named(s.position),
+                        "tile_position": s.tile_position and _named(s.tile_position),
+                    }
+                    for s in self.sources
+                ],
+                "alignments": [
+                    {
+                        "pre": a.pre,
+                        "post": a.post,
+                        "displacement": _named(a.displacement),
+                        "quality": str(a.quality) if math.isinf(a.quality) else a.quality,
+                    }
+                    for a in self.alignments
+                ],
+            }
+        )
+
+
+def read_layout(path: Path) -> LayoutRecord:
+    """Read a layout file."""
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise InputError(f"{path}: is not a layout file of stitchlib")
+    if value["version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: has layout version {value['version']}, this is for version {FORMAT_VERSION}"
+        )
+    try:
+        return LayoutRecord(
+            tuple(_source(s) for s in value["sources"]),
+            tuple(
+                AlignmentRecord(a["pre"], a["post"], _point(a["displacement"]), float(a["quality"]))
+                for a in value["alignments"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: the layout file is damaged: {error!r}") from error
+
+
+def _source(value: dict[str, Any]) -> SourceRecord:
+    place = value["tile_position"]
+    return SourceRecord(
+        value["id"],
+        value["location"],
+        _point(value["shape"]),
+        value["dtype"],
+        _point(value["position"]),
+        None if place is None else _point(place),
+    )
+
+
+def relative_location(path: Path, folder: Path) -> str:
+    """Return ``path`` relative to ``folder`` where that is possible, with forward slashes."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()
+
+
+def _named(values: Sequence[int]) -> dict[str, int]:
+    names = AXES if len(values) <= len(AXES) else "".join(f"{i}" for i in range(len(values)))
+    return dict(zip(names, values, strict=False))
+
+
+def _point(value: dict[str, int]) -> Point:
+    return tuple(int(value[axis]) for axis in AXES if axis in value)

@@ -1,0 +1,201 @@
+"""Pairs of neighbouring tiles: what is searched, and what was found (pairs.tsv)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from stitchlib.config import AXES, Config
+from stitchlib.core.boxes import Point
+from stitchlib.core.shifts import SearchRange
+from stitchlib.errors import InputError
+from stitchlib.io.files import read_table, table_text, write_text
+from stitchlib.tiles import Dataset, Tile, max_shift, overlap_voxels
+
+MEASURED_COLUMNS = (
+    "pre", "post", "axis",
+    "displacement_x", "displacement_y", "displacement_z",
+    "shift_x", "shift_y", "shift_z",
+    "quality", "measure", "error_x", "error_y", "error_z", "confidence", "status", "reason",
+)  # fmt: skip
+COLUMNS = (*MEASURED_COLUMNS[:-1], "residual_x", "residual_y", "residual_z", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two neighbours on the grid and the displacements that are searched."""
+
+    pre: str
+    """The tile with the lower index."""
+    post: str
+    """The tile with the higher index."""
+    axis: int
+    """Grid axis along which they are neighbours: 0, 1, 2 = x, y, z."""
+    nominal: Point
+    """Nominal displacement post − pre, voxels."""
+    search: SearchRange
+    """Displacements that are searched, inclusive."""
+    min_overlap: int
+    """Least overlap along the axis, voxels."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plain values that go into a card."""
+        return {
+            "pre": self.pre,
+            "post": self.post,
+            "axis": AXES[self.axis],
+            "nominal": list(self.nominal),
+            "lower": list(self.search.lower),
+            "upper": list(self.search.upper),
+            "min_overlap": self.min_overlap,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the pair that `as_json` described."""
+        return cls(
+            value["pre"],
+            value["post"],
+            AXES.index(value["axis"]),
+            tuple(value["nominal"]),
+            SearchRange(tuple(value["lower"]), tuple(value["upper"])),
+            value["min_overlap"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What was measured of a pair, and what `place` decided about it."""
+
+    pre: str
+    post: str
+    axis: int
+    """0, 1, 2 = x, y, z."""
+    displacement: tuple[float, ...]
+    """post − pre along x, y, z, voxels."""
+    shift: tuple[float, ...]
+    """Displacement − nominal, voxels."""
+    quality: float
+    """NCC, or −MSE; −inf = no signal."""
+    measure: str
+    """'ncc' or 'ssd'."""
+    error: tuple[float, ...]
+    """Standard error along x, y, z, voxels."""
+    confidence: float
+    """Probability that the displacement is within 1 voxel."""
+    status: str
+    """ok, background, no-overlap, low-confidence, rejected or manual."""
+    reason: str = ""
+    """Why it is not ok."""
+    residual: tuple[float, ...] | None = None
+    """Displacement − (fit of post − fit of pre), voxels; None before placement."""
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the fields of a table's row."""
+        row: dict[str, Any] = {
+            "pre": self.pre,
+            "post": self.post,
+            "axis": AXES[self.axis],
+            "quality": _digits(self.quality, 8),
+            "measure": self.measure,
+            "confidence": _digits(self.confidence, 6),
+            "status": self.status,
+            "reason": self.reason,
+        }
+        for d, axis in enumerate(AXES):
+            row[f"displacement_{axis}"] = _digits(self.displacement[d], 8)
+            row[f"shift_{axis}"] = _digits(self.shift[d], 8)
+            row[f"error_{axis}"] = _digits(self.error[d], 3)
+            row[f"residual_{axis}"] = None if self.residual is None else f"{self.residual[d]:.3f}"
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str], table: Path) -> Self:
+        """Return the link of a table's row."""
+        try:
+            triples = [
+                tuple(float(row[f"{name}_{axis}"]) for axis in AXES)
+                for name in ("displacement", "shift", "error")
+            ]
+            return cls(
+                row["pre"],
+                row["post"],
+                AXES.index(row["axis"]),
+                *triples[:2],
+                float(row["quality"]),
+                row["measure"],
+                triples[2],
+                float(row["confidence"]),
+                row["status"],
+                row["reason"],
+            )
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{table}, line {row['#']}: not a row of pairs: {error!r}") from None
+
+
+def _digits(value: float, digits: int) -> str:
+    return str(value) if math.isinf(value) else f"{value:.{digits}g}"
+
+
+def write_measured(path: Path, links: Iterable[Link]) -> None:
+    """Write the table of one align job."""
+    write_text(path, table_text(MEASURED_COLUMNS, (link.as_row() for link in links)))
+
+
+def pairs_text(links: Iterable[Link]) -> str:
+    """Return the text of pairs.tsv."""
+    return table_text(COLUMNS, (link.as_row() for link in links))
+
+
+def read_measured(path: Path) -> list[Link]:
+    """Read the table of one align job."""
+    return [Link.from_row(row, path) for row in read_table(path)[1]]
+
+
+def neighbours(dataset: Dataset) -> list[tuple[Tile, Tile, int]]:
+    """Return all immediate neighbours on the grid as (pre, post, axis), in sheet order."""
+    by_index = {tile.index: tile for tile in dataset.tiles}
+    found = []
+    for tile in dataset.tiles:
+        for axis in range(3):
+            index = list(tile.index)
+            index[axis] += 1
+            post = by_index.get((index[0], index[1], index[2]))
+            if post is not None:
+                found.append((tile, post, axis))
+    return found
+
+
+def plan_pairs(dataset: Dataset, config: Config) -> list[Pair]:
+    """Return what is searched for every pair of neighbours, in sheet order."""
+    if len(dataset.tiles) < 2:
+        return []
+    # That it is needed where there are no positions, the sheet's reader has checked.
+    reach = list(max_shift(config, has_positions=True))
+    if dataset.ndim == 2:
+        reach[2] = 0
+    return [_plan_pair(*found, config, reach) for found in neighbours(dataset)]
+
+
+def _plan_pair(pre: Tile, post: Tile, axis: int, config: Config, reach: Sequence[int]) -> Pair:
+    nominal = tuple(b - a for a, b in zip(pre.nominal, post.nominal, strict=True))
+    lower = [n - m for n, m in zip(nominal, reach, strict=True)]
+    upper = [n + m for n, m in zip(nominal, reach, strict=True)]
+    overlap = pre.shape[axis] - nominal[axis]
+    configured = config.align.overlap.get(AXES[axis])
+    if isinstance(configured, tuple):
+        least, most = overlap_voxels(configured, pre.shape[axis])
+        lower[axis] = pre.shape[axis] - math.ceil(most)
+        upper[axis] = pre.shape[axis] - math.floor(least)
+    min_overlap = config.align.min_overlap or max(1, overlap // 4)
+    return Pair(
+        pre.name,
+        post.name,
+        axis,
+        nominal,
+        SearchRange(tuple(lower), tuple(upper)),
+        min_overlap,
+    )

@@ -1,0 +1,227 @@
+"""Plans: frozen descriptions of what a job will do, made before it starts.
+
+A `VolumePlan` says how the volume is cut into levels, chunks and shards; a `FusionPlan` which tiles
+cover which part of a window. Neither knows of files or jobs.
+
+Along each axis, with a chunk of 4 and shards whose two finest levels hold whole chunks::
+
+    level 0   |----|----|----|----|----|----|--    extent 26, chunks of 4
+    level 1   |----~~~~|----~~~~|----~~~~|--       each chunk covers 8 voxels of level 0
+    shards    [       0       |       1      ]     borders at multiples of 8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Self
+
+from stitchlib.core.boxes import Box, Point, disjoint, hull
+from stitchlib.core.pyramid import level_factors
+
+SHARD_BYTES = 2**29
+"""A shard of about this size is work enough for one job: seconds, against half a second to start."""
+
+SHARD_LEVELS = 3
+"""So many levels are made by the shard jobs; the coarser ones are at most 1/64 of the voxels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of the pyramid; axes x, y, z."""
+
+    factor: Point
+    """Voxels of level 0 per voxel."""
+    shape: Point
+    """Extent in voxels."""
+    chunk: Point
+    """Chunk in voxels, not larger than the extent."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePlan:
+    """How the volume of a dataset is laid out; axes x, y, z."""
+
+    corner: Point
+    """Voxel (0, 0, 0) in the sheet's frame: the least corner of all tiles."""
+    levels: tuple[Level, ...]
+    """From full resolution to the coarsest."""
+    shard: Point
+    """Voxels of level 0 per shard; a multiple of the chunk."""
+    shard_levels: int
+    """Levels whose chunks never cross a shard's border; the shard jobs make them."""
+
+    @property
+    def shape(self) -> Point:
+        """Extent of level 0."""
+        return self.levels[0].shape
+
+    def shards(self, boxes: Sequence[Box]) -> dict[Point, list[int]]:
+        """Return the index of every shard that a tile touches, with those tiles in order.
+
+        ``boxes`` are the tiles' boxes relative to the volume's corner.
+        """
+        found: dict[Point, list[int]] = {}
+        for i, box in enumerate(boxes):
+            ranges = (
+                range(a // s, -(-b // s))
+                for a, b, s in zip(box.lower, box.upper, self.shard, strict=True)
+            )
+            for index in product(*ranges):
+                found.setdefault(index, []).append(i)
+        return dict(sorted(found.items(), key=lambda item: item[0][::-1]))
+
+    def shard_box(self, index: Point) -> Box:
+        """Return the voxels of level 0 that a shard covers, clipped to the volume."""
+        lower = tuple(i * s for i, s in zip(index, self.shard, strict=True))
+        return Box.at(lower, self.shard).intersection(Box.at((0, 0, 0), self.shape))
+
+
+def plan_volume(
+    boxes: Sequence[Box],
+    voxel_size: tuple[float, float, float],
+    *,
+    chunk: Point,
+    shard: Point,
+    levels: int | None,
+) -> VolumePlan:
+    """Lay out the volume that holds ``boxes``; see `VolumePlan`."""
+    whole = hull(boxes)
+    shape = whole.shape
+    plan = tuple(
+        _level(shape, factor, chunk) for factor in level_factors(shape, voxel_size, levels)
+    )
+    aligned = 1
+    while aligned < min(len(plan), SHARD_LEVELS) and _aligned(shape, shard, plan[aligned]):
+        aligned += 1
+    return VolumePlan(whole.lower, plan, shard, aligned)
+
+
+def _level(shape: Point, factor: Point, chunk: Point) -> Level:
+    extent = tuple(-(-n // f) for n, f in zip(shape, factor, strict=True))
+    return Level(factor, extent, tuple(map(min, chunk, extent)))
+
+
+def _aligned(shape: Point, shard: Point, level: Level) -> bool:
+    """Whether no chunk of ``level`` crosses a border between shards."""
+    return all(
+        s >= n or s % (c * f) == 0
+        for n, s, c, f in zip(shape, shard, level.chunk, level.factor, strict=True)
+    )
+
+
+def auto_shard(
+    tile_shape: Point,
+    layers: int,
+    voxel_size: tuple[float, float, float],
+    chunk: Point,
+    itemsize: int,
+) -> Point:
+    """Choose the shard: whole stacks along z, square along x and y, of about `SHARD_BYTES`.
+
+    A function of what the sheet and the configuration say alone, not of where tiles were placed
+    nor of how many there are, so that a rerun finds the same shards.
+
+    Parameters
+    ----------
+    tile_shape : tuple of int
+        Largest extent of the tiles along x, y, z.
+    layers : int
+        Number of tiles along z.
+    voxel_size : tuple of float
+        µm along x, y, z.
+    chunk : tuple of int
+        Chunk along x, y, z, as configured.
+    itemsize : int
+        Bytes of a voxel.
+    """
+    endless = tuple(2**40 if n > 1 else 1 for n in tile_shape)
+    factor = level_factors(endless, voxel_size, SHARD_LEVELS)[-1]
+    unit = [c * f for c, f in zip(chunk, factor, strict=True)]
+    # One unit more than a tile needs, so that stacks a few voxels off each other share one shard.
+    depth = unit[2] * (-(-tile_shape[2] // unit[2]) + 1)
+    plane_bytes = itemsize * (tile_shape[2] if layers == 1 else depth)
+    side = (SHARD_BYTES / plane_bytes) ** 0.5
+    return (*(u * max(1, int(side // u)) for u in unit[:2]), depth)
+
+
+@dataclass(frozen=True, slots=True)
+class FusionPlan:
+    """Which tiles cover which part of a window: what the fusion engine executes."""
+
+    window: Box
+    """The voxels that are made."""
+    boxes: tuple[Box, ...]
+    """Every tile's full box, in the window's coordinates."""
+    pieces: tuple[tuple[Box, Point], ...]
+    """Disjoint parts of the window, each with the tiles that cover it, in order."""
+    blending: str
+    """'interpolation', 'max', 'min' or 'mean'."""
+
+    @classmethod
+    def of(cls, boxes: Sequence[Box], window: Box, blending: str) -> Self:
+        """Plan the fusion of tiles at ``boxes`` inside ``window``."""
+        clipped = [box.intersection(window) for box in boxes]
+        return cls(window, tuple(boxes), tuple(disjoint(clipped)), blending)
+
+    def inside(self, window: Box) -> Iterator[tuple[Box, Point]]:
+        """Yield the pieces of a part of the window."""
+        for box, sources in self.pieces:
+            part = box.intersection(window)
+            if not part.empty:
+                yield part, sources
+
+    def bytes_needed(self, itemsize: int) -> int:
+        """Most bytes that one piece allocates: its tiles, their sums and their weights."""
+        return max(
+            (
+                box.size * (itemsize * (len(sources) + 2) + (8 * 4 if len(sources) > 1 else 0))
+                for box, sources in self.pieces
+            ),
+            default=0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """One stitch job: the part of one channel's volume that it makes; axes x, y, z."""
+
+    box: Box
+    """Voxels of level 0, relative to the volume's corner."""
+    levels: tuple[tuple[Point, Point], ...]
+    """Factor and chunk of every level that it makes."""
+    tiles: tuple[tuple[Mapping[str, Any], Box], ...]
+    """Image file (as `Image.as_json`) and box of every tile that it touches."""
+    dtype: str
+    blending: str
+    fill: float
+    compression: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plain values that go into a card."""
+        return {
+            "box": [list(self.box.lower), list(self.box.upper)],
+            "levels": [{"factor": list(f), "chunk": list(c)} for f, c in self.levels],
+            "tiles": [
+                {**image, "lower": list(box.lower), "shape": list(box.shape)}
+                for image, box in self.tiles
+            ],
+            "dtype": self.dtype,
+            "blending": self.blending,
+            "fill": self.fill,
+            "compression": self.compression,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the plan that `as_json` described."""
+        return cls(
+            Box(tuple(value["box"][0]), tuple(value["box"][1])),
+            tuple((tuple(v["factor"]), tuple(v["chunk"])) for v in value["levels"]),
+            tuple((v, Box.at(v["lower"], v["shape"])) for v in value["tiles"]),
+            value["dtype"],
+            value["blending"],
+            value["fill"],
+            value["compression"],
+        )

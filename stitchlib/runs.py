@@ -1,0 +1,387 @@
+"""A run: which jobs a configuration asks for, their cards, and the files they make.
+
+The Snakefile, and everything that wants to know what a run consists of, ask here. The main process
+writes cards; jobs read their own and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stitchlib import align, assemble, place, stitch
+from stitchlib.cards import Card, read_card
+from stitchlib.config import Config, parse_config
+from stitchlib.core.boxes import Box, Point
+from stitchlib.errors import InputError
+from stitchlib.io.files import digest_text, read_json
+from stitchlib.pairs import Pair, plan_pairs
+from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
+from stitchlib.tiles import Dataset, Tile, load_datasets
+
+BLOCK_VOXELS = 5 * 10**7
+"""Overlaps of so many voxels are work enough for one align job: seconds, to start it a half."""
+
+BASE_MB = 200
+"""What a job takes before it has read a voxel: Python and its libraries."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """All jobs of a configuration."""
+
+    config: Config
+    datasets: Mapping[str, DatasetRun]
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Run:
+        """Check a configuration, its sheet and all image headers, and plan the run.
+
+        Raises
+        ------
+        InputError
+            For anything that would make it fail later.
+        """
+        config = parse_config(value)
+        datasets = load_datasets(config, config.results / ".headers.json")
+        runs = {d.name: DatasetRun(config, d) for d in datasets}
+        for run in runs.values():
+            run.check()
+        return cls(config, runs)
+
+    def write_cards(self) -> None:
+        """Write the cards that are known before anything has run."""
+        for run in self.datasets.values():
+            run.write_cards()
+
+
+@dataclass(frozen=True)
+class DatasetRun:
+    """All jobs of one dataset; what depends on the placement is known once that is done."""
+
+    config: Config
+    dataset: Dataset
+    _finished: dict[str, list[Path]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where its results stand."""
+        return self.config.results / self.dataset.name
+
+    @property
+    def volume(self) -> Path:
+        """The HDF5 volume."""
+        return self.folder / f"{self.dataset.name}.h5"
+
+    # Before the placement
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """All pairs of neighbours, in sheet order."""
+        return plan_pairs(self.dataset, self.config)
+
+    @cached_property
+    def _tile(self) -> Mapping[str, Tile]:
+        return {tile.name: tile for tile in self.dataset.tiles}
+
+    @cached_property
+    def blocks(self) -> list[tuple[Card, list[Pair]]]:
+        """The align jobs: card and pairs of each."""
+        side = self._block_side()
+        blocks: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            index = self._tile[pair.pre].index
+            name = "".join(f"{a}{i // side * side}" for a, i in zip("xyz", index, strict=True))
+            if side == 1:
+                name += f"-{'xyz'[pair.axis]}"
+            blocks.setdefault(name, []).append(pair)
+        return [(self._align_card(name, pairs), pairs) for name, pairs in blocks.items()]
+
+    def _block_side(self) -> int:
+        """Tiles along each grid axis of a block: 1 = every pair is a job of its own."""
+        asked = self.config.align.pairs_per_job
+        tiles = self.dataset.tiles
+        axes = sum(len({tile.index[axis] for tile in tiles}) > 1 for axis in range(3))
+        if not axes:
+            return 1
+        if asked is None:
+            shape = [max(tile.shape[axis] for tile in tiles) for axis in range(3)]
+            voxels = max(_search_voxels(pair, shape) for pair in self.pairs) if self.pairs else 1
+            asked = max(1, BLOCK_VOXELS // voxels)
+        return max(1, floor((asked / axes) ** (1 / axes) + 1e-9))
+
+    def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
+        names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))
+        return Card.of(
+            "align",
+            align.VERSION,
+            name,
+            {
+                "measure": self.config.align.measure,
+                "pairs": [pair.as_json() for pair in pairs],
+                "dtype": self.dataset.dtype,
+                "images": {
+                    name: {
+                        **self._tile[name].images[self.dataset.reference].as_json(),
+                        "shape": list(self._tile[name].shape),
+                    }
+                    for name in names
+                },
+            },
+        )
+
+    @cached_property
+    def place_card(self) -> Card:
+        """The card of the place job."""
+        return Card.of(
+            "place",
+            place.VERSION,
+            "",
+            {
+                "min_confidence": self.config.place.min_confidence,
+                "ndim": self.dataset.ndim,
+                "dtype": self.dataset.dtype,
+                "tables": [f"{card.stem}.tsv" for card, _ in self.blocks],
+                "tiles": [
+                    {
+                        "tile": tile.name,
+                        "index": list(tile.index),
+                        "nominal": list(tile.nominal),
+                        "shape": list(tile.shape),
+                        "path": tile.images[self.dataset.reference].path,
+                    }
+                    for tile in self.dataset.tiles
+                ],
+            },
+        )
+
+    @cached_property
+    def dataset_card(self) -> Card:
+        """The card of the last job: the whole configuration and all tiles, for the provenance."""
+        return Card.of(
+            "dataset",
+            1,
+            "",
+            {
+                "dataset": self.dataset.name,
+                "config": self.config.raw,
+                "tiles": [
+                    {
+                        "tile": tile.name,
+                        "index": list(tile.index),
+                        "images": {c: image.as_json() for c, image in tile.images.items()},
+                    }
+                    for tile in self.dataset.tiles
+                ],
+                "jobs": [align.VERSION, place.VERSION, stitch.VERSION, assemble.VERSION],
+            },
+        )
+
+    def check(self) -> None:
+        """Refuse what would fail later, before anything runs."""
+        dtype = np.dtype(self.dataset.dtype)
+        fill = self.config.stitch.fill
+        if dtype.kind in "iu" and (
+            fill != int(fill) or not np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max
+        ):
+            raise InputError(
+                f"stitch.fill = {fill}: the voxels of dataset {self.dataset.name!r} are {dtype}; "
+                f"give a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
+            )
+        if self.config.mem_mb is not None:
+            self._check_memory(self.config.mem_mb)
+
+    def _check_memory(self, limit: int) -> None:
+        for card, _ in self.blocks:
+            needed = card_mb(json.loads(card.text))
+            if needed > limit:
+                raise InputError(
+                    f"resources.mem_mb = {limit}: aligning {card.name} of dataset "
+                    f"{self.dataset.name!r} needs {needed} MB; allow as much, or lower "
+                    "align.max_shift or align.overlap"
+                )
+
+    def write_cards(self) -> None:
+        """Write the cards known before the placement; forget records whose files are gone."""
+        for card, _ in self.blocks:
+            card.write(self.folder)
+        self.place_card.write(self.folder)
+        self.dataset_card.write(self.folder)
+        check_record(self.place_record)
+        check_record(self.dataset_record)
+
+    @property
+    def tables(self) -> list[Path]:
+        """The align jobs' results."""
+        return [self.folder / "pairs" / f"{card.stem}.tsv" for card, _ in self.blocks]
+
+    @property
+    def place_record(self) -> Path:
+        """The place job's result."""
+        return self.folder / "records" / f"place.{self.place_card.digest}.json"
+
+    @property
+    def dataset_record(self) -> Path:
+        """The last job's result."""
+        return self.folder / "records" / f"dataset.{self.dataset_card.digest}.json"
+
+    # After the placement
+
+    def positions(self) -> list[Point]:
+        """Read where the place job put the tiles, in sheet order."""
+        record = read_json(self.place_record)
+        return [tuple(record["positions"][tile.name]) for tile in self.dataset.tiles]
+
+    def volume_plan(self, positions: Sequence[Point]) -> VolumePlan:
+        """Lay out the volume for tiles at these positions."""
+        tiles, output = self.dataset.tiles, self.config.output
+        shape = tuple(max(tile.shape[axis] for tile in tiles) for axis in range(3))
+        layers = len({tile.index[2] for tile in tiles})
+        itemsize = np.dtype(self.dataset.dtype).itemsize
+        shard = output.shard or auto_shard(
+            shape, layers, self.config.voxel_size, output.chunk, itemsize
+        )
+        return plan_volume(
+            [Box.at(p, tile.shape) for p, tile in zip(positions, tiles, strict=True)],
+            self.config.voxel_size,
+            chunk=output.chunk,
+            shard=shard,
+            levels=output.levels,
+        )
+
+    def shards(
+        self, plan: VolumePlan, positions: Sequence[Point]
+    ) -> Iterator[tuple[Card, ShardPlan, str]]:
+        """Yield card, plan and channel of every stitch job."""
+        levels = tuple((v.factor, v.chunk) for v in plan.levels[: plan.shard_levels])
+        for channel in self.dataset.channels:
+            tiles = [
+                (tile.images[channel], Box.at(p, tile.shape).relative_to(plan.corner))
+                for tile, p in zip(self.dataset.tiles, positions, strict=True)
+                if channel in tile.images
+            ]
+            for index, members in plan.shards([box for _, box in tiles]).items():
+                shard = ShardPlan(
+                    plan.shard_box(index),
+                    levels,
+                    tuple((tiles[i][0].as_json(), tiles[i][1]) for i in members),
+                    self.dataset.dtype,
+                    self.config.stitch.blending,
+                    self.config.stitch.fill,
+                    self.config.output.compression,
+                )
+                name = f"{channel}/x{index[0]}y{index[1]}z{index[2]}"
+                yield Card.of("stitch", stitch.VERSION, name, shard.as_json()), shard, channel
+
+    def finish(self) -> list[Path]:
+        """Write the cards of everything after the placement, and return what is wanted of it.
+
+        The same placement is planned once; the volume is looked at each time.
+        """
+        key = digest_text(self.place_record.read_text(encoding="utf-8"))
+        if key not in self._finished:
+            positions = self.positions()
+            plan = self.volume_plan(positions)
+            members: dict[str, list[dict[str, Any]]] = {c: [] for c in self.dataset.channels}
+            for card, shard, channel in self.shards(plan, positions):
+                card.write(self.folder)
+                members[channel].append({"path": f"{card.stem}.h5", "lower": list(shard.box.lower)})
+            last = self._assemble_card(plan, members)
+            last.write(self.folder)
+            self._finished[key] = [self.folder / "records" / f"assemble.{last.digest}.json"]
+        record = self._finished[key][0]
+        # The volume's name says nothing about its content; the card it was made from does.
+        if record.exists() and assemble.volume_card(self.volume) != _digest(record):
+            record.unlink(missing_ok=True)
+        check_record(record)
+        return [record, self.place_record, *self.tables]
+
+    def _assemble_card(self, plan: VolumePlan, shards: Mapping[str, Any]) -> Card:
+        return Card.of(
+            "assemble",
+            assemble.VERSION,
+            "",
+            {
+                "channels": list(self.dataset.channels),
+                "dtype": self.dataset.dtype,
+                "corner": list(plan.corner),
+                "voxel_size": list(self.config.voxel_size),
+                "levels": [
+                    {"factor": list(v.factor), "shape": list(v.shape), "chunk": list(v.chunk)}
+                    for v in plan.levels
+                ],
+                "shard_levels": plan.shard_levels,
+                "fill": self.config.stitch.fill,
+                "compression": self.config.output.compression,
+                "shards": shards,
+            },
+        )
+
+
+def _search_voxels(pair: Pair, shape: Sequence[int]) -> int:
+    """Voxels of one image that the search of a pair compares."""
+    extent = list(shape)
+    extent[pair.axis] = max(1, shape[pair.axis] - pair.search.lower[pair.axis])
+    return max(1, extent[0] * extent[1] * extent[2])
+
+
+def job_mb(card: Path) -> int:
+    """Return the memory that a job takes, MB, from its card."""
+    return card_mb(read_card(card))
+
+
+def card_mb(card: Mapping[str, Any]) -> int:
+    """Return the memory that a job takes, MB, from its card's content."""
+    itemsize = np.dtype(card["dtype"]).itemsize
+    if card["stage"] == "align":
+        shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
+        pairs = [Pair.from_json(value) for value in card["pairs"]]
+        needed = align.memory_needed(shapes, pairs, itemsize)
+    else:
+        needed = stitch.memory_needed(ShardPlan.from_json(card))
+    return BASE_MB + needed // 2**20
+
+
+def tables_of(folder: str, digest: str) -> list[str]:
+    """Return the pair tables that a place job reads."""
+    card = read_card(Path(folder, "cards", "place", f"{digest}.json"))
+    return [f"{folder}/pairs/{name}" for name in card["tables"]]
+
+
+def shards_of(folder: str, digest: str) -> list[str]:
+    """Return the shards that an assemble job reads."""
+    card = read_card(Path(folder, "cards", "assemble", f"{digest}.json"))
+    return [f"{folder}/shards/{s['path']}" for group in card["shards"].values() for s in group]
+
+
+def _digest(record: Path) -> str:
+    return record.name.split(".")[1]
+
+
+def check_record(record: Path) -> None:
+    """Remove a record whose files are gone or are not those that it describes.
+
+    A record says that its job is done; it names the files with fixed names that the job made, with
+    the digests of their texts.
+    """
+    if not record.exists():
+        return
+    try:
+        files: Mapping[str, str] = read_json(record)["files"]
+        folder = record.parent.parent
+        for name, digest in files.items():
+            path = folder / name
+            if digest_text(path.read_text(encoding="utf-8")) != digest:
+                break
+        else:
+            return
+    except (InputError, KeyError, OSError, UnicodeDecodeError):
+        pass
+    record.unlink(missing_ok=True)

@@ -1,0 +1,22 @@
+"""The JSON schemas of configuration and tile sheet, wherever the package lives."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PACKAGE = Path(__file__).parent
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """Return the schema ``name`` ('config' or 'tiles')."""
+    file = f"{name}.schema.yaml"
+    folder = _PACKAGE / "schemas"  # in a wheel; in a checkout they stand with the workflow
+    if not folder.is_dir():
+        folder = _PACKAGE.parent / "workflow" / "schemas"
+    loaded: dict[str, Any] = yaml.safe_load((folder / file).read_text(encoding="utf-8"))
+    return loaded

@@ -1,0 +1,37 @@
+# The volume itself is no output: Snakemake would delete the old one before the new one is made.
+rule assemble:
+    input:
+        card=ancient(f"{FOLDER}/cards/assemble/{{digest}}.json"),
+        shards=ancient(lambda wildcards: shards_of(FOLDER.format(**wildcards), wildcards.digest)),
+    output:
+        f"{FOLDER}/records/assemble.{{digest}}.json",
+    params:
+        volume=f"{FOLDER}/{{dataset}}.h5",
+    log:
+        f"{FOLDER}/logs/assemble/{{digest}}.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/assemble/{{digest}}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=600,
+    message:
+        "{wildcards.dataset}: assembling the volume {params.volume}"
+    shell:
+        "{sys.executable:q} {SCRIPTS:q}/assemble.py {input.card:q} {output:q} {params.volume:q}"
+        " 2> {log:q}"
+
+
+# One such job per dataset stands between `all` and its shards, so that datasets go on independently.
+rule dataset:
+    input:
+        ancient(finished),
+        card=ancient(f"{FOLDER}/cards/dataset/{{digest}}.json"),
+    output:
+        f"{FOLDER}/records/dataset.{{digest}}.json",
+    log:
+        f"{FOLDER}/logs/dataset/{{digest}}.log",
+    localrule: True
+    message:
+        "{wildcards.dataset}: finished"
+    shell:
+        "{sys.executable:q} {SCRIPTS:q}/dataset.py {input.card:q} {output:q} 2> {log:q}"

@@ -1,0 +1,18 @@
+# A checkpoint: which shards there are, and what each is made of, is known when it is done.
+checkpoint place:
+    input:
+        card=ancient(f"{FOLDER}/cards/place/{{digest}}.json"),
+        tables=ancient(lambda wildcards: tables_of(FOLDER.format(**wildcards), wildcards.digest)),
+    output:
+        f"{FOLDER}/records/place.{{digest}}.json",
+    log:
+        f"{FOLDER}/logs/place/{{digest}}.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/place/{{digest}}.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    message:
+        "{wildcards.dataset}: placing all tiles"
+    shell:
+        "{sys.executable:q} {SCRIPTS:q}/place.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"

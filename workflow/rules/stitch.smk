@@ -1,0 +1,16 @@
+rule stitch:
+    input:
+        card=ancient(f"{FOLDER}/cards/stitch/{{channel}}/{{shard}}.{{digest}}.json"),
+    output:
+        f"{FOLDER}/shards/{{channel}}/{{shard}}.{{digest}}.h5",
+    log:
+        f"{FOLDER}/logs/stitch/{{channel}}/{{shard}}.{{digest}}.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/stitch/{{channel}}/{{shard}}.{{digest}}.tsv"
+    resources:
+        mem_mb=memory,
+        runtime=120,
+    message:
+        "{wildcards.dataset}: stitching shard {wildcards.shard} of channel {wildcards.channel}"
+    shell:
+        "{sys.executable:q} {SCRIPTS:q}/stitch.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"

@@ -1,0 +1,23 @@
+"""Make one shard of one channel: stitch.py CARD SHARD TILES.
+
+CARD says which voxels of which tiles; SHARD, an HDF5 file, is made; TILES is where relative tile
+paths start.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from stitchlib.cards import read_card
+from stitchlib.jobs import run_job
+from stitchlib.plans import ShardPlan
+from stitchlib.stitch import stitch_shard
+
+
+def stitch(card: Path, shard: Path, tiles: Path) -> None:
+    """Read, fuse, write."""
+    stitch_shard(ShardPlan.from_json(read_card(card)), tiles, shard)
+
+
+run_job(stitch)
