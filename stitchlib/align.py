@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stitchlib.core.correlate import bytes_needed, reachable, search
+from stitchlib.core.peaks import Measure
 from stitchlib.errors import NoOverlapError
 from stitchlib.io.images import Reader, open_planned
 from stitchlib.pairs import Link, Pair
@@ -40,7 +41,7 @@ def align_block(card: Mapping[str, Any], folder: Path) -> list[Link]:
     ]
 
 
-def align_pair(pair: Pair, pre: Reader, post: Reader, measure: str) -> Link:
+def align_pair(pair: Pair, pre: Reader, post: Reader, measure: Measure) -> Link:
     """Measure one pair, reading only what its displacements can reach."""
     part_pre, part_post = reachable(pre.shape, post.shape, pair.search)
     min_overlap = tuple(pair.min_overlap if d == pair.axis else 1 for d in range(3))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import yaml
@@ -153,16 +153,20 @@ def _problems(value: Any) -> Iterator[str]:
 def _describe(error: jsonschema.ValidationError) -> str:
     key = ".".join(str(part) for part in error.path)
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = [str(name) for name in error.instance if name not in known]
+        known = list(_schema_of(error)["properties"])
+        unknown = [str(name) for name in cast("Any", error.instance) if name not in known]
         close = difflib.get_close_matches(unknown[0], known, 1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
         return f"unknown key {'.'.join(filter(None, [key, unknown[0]]))!r}{hint}"
     where = f"{key} = {error.instance!r}" if key else repr(error.instance)
     if error.validator == "oneOf":
-        what = error.schema.get("description", "see docs/configuration.md")
+        what = _schema_of(error).get("description", "see config/README.md")
         return f"{where} is not allowed ({what})"
     return f"{where}: {error.message}"
+
+
+def _schema_of(error: jsonschema.ValidationError) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", error.schema)
 
 
 def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:

@@ -116,24 +116,26 @@ class Link:
     def from_row(cls, row: Mapping[str, str], table: Path) -> Self:
         """Return the link of a table's row."""
         try:
-            triples = [
+            displacement, shift, error = (
                 tuple(float(row[f"{name}_{axis}"]) for axis in AXES)
                 for name in ("displacement", "shift", "error")
-            ]
+            )
             return cls(
                 row["pre"],
                 row["post"],
                 AXES.index(row["axis"]),
-                *triples[:2],
+                displacement,
+                shift,
                 float(row["quality"]),
                 row["measure"],
-                triples[2],
+                error,
                 float(row["confidence"]),
                 row["status"],
                 row["reason"],
             )
-        except (KeyError, ValueError) as error:
-            raise InputError(f"{table}, line {row['#']}: not a row of pairs: {error!r}") from None
+        except (KeyError, ValueError) as problem:
+            where = f"{table}, line {row['#']}"
+            raise InputError(f"{where}: not a row of pairs: {problem!r}") from None
 
 
 def _digits(value: float, digits: int) -> str:

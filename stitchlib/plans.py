@@ -21,7 +21,7 @@ from stitchlib.core.boxes import Box, Point, disjoint, hull
 from stitchlib.core.pyramid import level_factors
 
 SHARD_BYTES = 2**29
-"""A shard of about this size is work enough for one job: seconds, against half a second to start."""
+"""About the size of a shard: seconds of work for one job, which takes half a second to start."""
 
 SHARD_LEVELS = 3
 """So many levels are made by the shard jobs; the coarser ones are at most 1/64 of the voxels."""

@@ -115,7 +115,8 @@ class DatasetRun:
             shape = [max(tile.shape[axis] for tile in tiles) for axis in range(3)]
             voxels = max(_search_voxels(pair, shape) for pair in self.pairs) if self.pairs else 1
             asked = max(1, BLOCK_VOXELS // voxels)
-        return max(1, floor((asked / axes) ** (1 / axes) + 1e-9))
+        side: int = floor((asked / axes) ** (1 / axes) + 1e-9)
+        return max(1, side)
 
     def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
         names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.blend import blend, weights
+from stitchlib.core.blend import Order, blend, weights
 from stitchlib.core.boxes import Box, Point
 from stitchlib.core.pyramid import halve
 from stitchlib.io.files import replacing
@@ -48,7 +49,7 @@ def fuse(
         A part of the plan's window; default all of it.
     """
     window = window or plan.window
-    order = "F" if out.flags.f_contiguous else "C"
+    order: Order = "F" if out.flags.f_contiguous else "C"
     for part, covering in plan.inside(window):
         local = [part.relative_to(plan.boxes[i].lower) for i in covering]
         values = [sources[i].read(box) for i, box in zip(covering, local, strict=True)]
@@ -137,8 +138,7 @@ def write_levels(
         Of every level; element 0 is the box's corner. None: that level is not written.
     """
     halvings = [
-        tuple(b > a for a, b in zip(low, high, strict=True))
-        for low, high in zip(factors, factors[1:], strict=False)
+        tuple(b > a for a, b in zip(low, high, strict=True)) for low, high in pairwise(factors)
     ]
     step = factors[-1][2]
     planes = step * max(1, SLAB_PLANES // step)

@@ -99,9 +99,9 @@ def _quotient(values: Sequence[Array], tile_weights: Sequence[Array] | None) -> 
             total += np.multiply(value, weight, dtype=exact)
         quotient = total / sum(tile_weights)
     if dtype.kind in "iu":
-        return np.rint(quotient, out=quotient).astype(dtype)
+        return np.asarray(np.rint(quotient)).astype(dtype)
     # Rounding of the sums must not lead outside of the values: where they agree, so does the mean.
     lowest, highest = values[0], values[0]
     for other in values[1:]:
         lowest, highest = np.minimum(lowest, other), np.maximum(highest, other)
-    return np.clip(quotient, lowest, highest).astype(dtype)
+    return np.asarray(np.clip(quotient, lowest, highest)).astype(dtype)

@@ -68,7 +68,7 @@ class Box:
         return other.empty or self.intersection(other) == other
 
     def slices(self) -> tuple[slice, ...]:
-        """Index of the box in an array whose element 0 is voxel 0; ``lower`` must not be negative."""
+        """Index of the box in an array whose element 0 is voxel 0; no corner may be negative."""
         return tuple(slice(a, b) for a, b in zip(self.lower, self.upper, strict=True))
 
 

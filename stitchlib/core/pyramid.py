@@ -69,7 +69,7 @@ def halve(array: NDArray[Any], axes: tuple[bool, ...]) -> NDArray[Any]:
             wide = _pair_sums(wide, axis)
     shift = sum(axes)
     if dtype.kind == "f":
-        return (wide / 2**shift).astype(dtype)
+        return np.asarray(wide / 2**shift).astype(dtype)
     if shift:
         wide += 1 << (shift - 1)
         wide >>= shift

@@ -31,7 +31,7 @@ class TiffReader:
                 self._offset: int | None = series.dataoffset
                 self._byteorder = file.byteorder
                 n_pages = len(series.pages)
-        except Exception as error:  # noqa: BLE001 - tifffile raises many kinds on broken files
+        except Exception as error:  # tifffile raises many kinds on broken files
             raise InputError(f"{path}: cannot be read as TIFF: {error}") from error
         if dtype is None:
             raise InputError(f"{path}: the planes of this TIFF have different types")
@@ -69,11 +69,17 @@ class TiffReader:
             with tifffile.TiffFile(self._path) as file:
                 pages = file.series[0].pages
                 if len(index) == 2:
-                    return native(pages[0].asarray()[index])
+                    return native(_decoded(pages[0])[index])
                 shape = tuple(s.stop - s.start for s in index)
                 stack = np.empty(shape, self.dtype)
                 for out, z in zip(stack, range(index[0].start, index[0].stop), strict=True):
-                    out[...] = pages[z].asarray()[index[1:]]
+                    out[...] = _decoded(pages[z])[index[1:]]
                 return stack
-        except Exception as error:  # noqa: BLE001 - decoders raise many kinds on broken files
+        except Exception as error:  # decoders raise many kinds on broken files
             raise InputError(f"{self._path}: cannot be decoded: {error}") from error
+
+
+def _decoded(page: tifffile.TiffPage | tifffile.TiffFrame | None) -> NDArray[Any]:
+    if page is None:
+        raise ValueError("a page is missing")
+    return page.asarray()
