@@ -90,14 +90,16 @@ def _quotient(values: Sequence[Array], tile_weights: Sequence[Array] | None) -> 
     # near a tie that rounding it again would go wrong: both terms are exact below 2**53.
     exact = np.dtype(np.int64 if dtype.kind in "iu" else np.float64)
     total = np.zeros_like(values[0], dtype=exact)
-    if tile_weights is None:
-        for value in values:
-            total += value
-        quotient = total / len(values)
-    else:
-        for value, weight in zip(values, tile_weights, strict=True):
-            total += np.multiply(value, weight, dtype=exact)
-        quotient = total / sum(tile_weights)
+    # Infinite voxels, and floats whose sum is: the result is what IEEE says, limited below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if tile_weights is None:
+            for value in values:
+                total += value
+            quotient = total / len(values)
+        else:
+            for value, weight in zip(values, tile_weights, strict=True):
+                total += np.multiply(value, weight, dtype=exact)
+            quotient = total / sum(tile_weights)
     if dtype.kind in "iu":
         return np.asarray(np.rint(quotient)).astype(dtype)
     # Rounding of the sums must not lead outside of the values: where they agree, so does the mean.
