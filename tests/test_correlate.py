@@ -442,3 +442,26 @@ def test_spectra_in_several_passes_give_the_same(monkeypatch):
     parts = search(pre, post, AROUND, **RULES)
     assert (parts.displacement, parts.quality) == (whole.displacement, whole.quality)
     assert parts.confidence == pytest.approx(whole.confidence, abs=1e-6)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_ties_are_lexicographic_in_the_axes_of_the_caller(order):
+    checks = np.indices((12, 12)).sum(axis=0) % 2
+    pre, post = np.asarray(checks, "u1", order=order), np.asarray(1 - checks, "u1", order=order)
+    peak = search(
+        pre, post, SearchRange((-4, -4), (4, 4)), measure="ncc", nominal=(0, 0), min_overlap=(1, 1)
+    )
+    assert peak.displacement == (-1, 0)
+
+
+def test_variances_are_exact_beyond_64_bits():
+    squares = np.array([2**50 + 1, 2**52, 2**50 + 12345])
+    plain = np.array([2**36, 2**37, 2**36 - 5])
+    n = np.array([2**22, 2**22, 2**22])
+    sums = correlate._Sums(plain, squares, 0.0, 0.0, 0.0)
+    spread, error = correlate._spread(n, sums)
+    for i in range(3):
+        exact = int(n[i]) * int(squares[i]) - int(plain[i]) ** 2
+        assert abs(int(spread[i]) - exact) <= max(error[i], 1e-15 * exact)
+    assert spread[1] == 0
+    assert error[0] == 0
