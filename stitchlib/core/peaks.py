@@ -1,4 +1,4 @@
-"""Exact similarity of two equal regions, and what the best displacement of a search is worth."""
+"""Exact similarity of two equal regions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
-import scipy.ndimage
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Point
@@ -30,7 +29,7 @@ _TIE = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The best displacement of a search, and how far to trust it."""
+    """The best displacement of a search."""
 
     displacement: Point
     """Post corner minus pre corner, voxels."""
@@ -38,10 +37,6 @@ class Peak:
     """NCC in [-1, 1], or minus the mean squared difference in squared intensity units."""
     overlap: int
     """Voxels compared at that displacement."""
-    error: tuple[float, ...]
-    """Standard error per axis, voxels; infinite where it cannot be told."""
-    confidence: float
-    """Probability (0 to 1) that the displacement is right within one voxel; provisional."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -283,184 +278,3 @@ def score(pre_region: NDArray[Any], post_region: NDArray[Any], measure: Measure)
     a, b = centred_images(np.atleast_1d(pre_region), np.atleast_1d(post_region), measure)
     part = tuple(slice(0, n) for n in a.data.shape)
     return moments(a, b, part, part).quality(measure, a.scale)
-
-
-_SAMPLE_VOXELS = 1 << 17
-_SUSPICION = 100.0
-"""Weight of a chance match against a true one, per displacement."""
-_LIKENESS = 0.02
-"""Relative difference of NCC that distortion or shading alone may make."""
-_BORDER = 0.85
-"""Factor for a peak on the border of its range: the truth may lie outside."""
-
-
-def smoothness(a: Image, b: Image) -> tuple[float, ...]:
-    """Autocorrelation at a shift of one voxel per axis, mean of two images, from a central block.
-
-    Returns
-    -------
-    tuple of float
-        0 for white noise, towards 1 for smooth images; 1 where an axis has one voxel only.
-    """
-    found = np.zeros(a.data.ndim)
-    for image in (a, b):
-        values = image.centred(_central(image.data.shape)).astype(np.float64)
-        values -= values.mean()
-        total = float(np.vdot(values, values))
-        for axis, extent in enumerate(values.shape):
-            if extent < 2 or total == 0:
-                found[axis] += 0.5
-                continue
-            ahead = values[(slice(None),) * axis + (slice(1, None),)]
-            behind = values[(slice(None),) * axis + (slice(None, -1),)]
-            product = float(np.einsum("ijk,ijk->", ahead, behind))
-            found[axis] += 0.5 * product / total * extent / (extent - 1)
-    return tuple(float(v) for v in found)
-
-
-def _central(shape: Point) -> tuple[slice, ...]:
-    """Return a central block of at most 2¹⁷ voxels, long axes cut first."""
-    extents = list(shape)
-    while math.prod(extents) > _SAMPLE_VOXELS:
-        longest = extents.index(max(extents))
-        extents[longest] = (extents[longest] + 1) // 2
-    return tuple(slice((n - e) // 2, (n - e) // 2 + e) for n, e in zip(shape, extents, strict=True))
-
-
-def judge(
-    ncc: NDArray[np.float64],
-    index: tuple[int, ...],
-    *,
-    overlap: int,
-    height: float,
-    volume: float,
-    smooth: tuple[float, ...],
-) -> tuple[tuple[float, ...], float]:
-    """Judge a peak: its standard errors and its confidence.
-
-    Parameters
-    ----------
-    ncc : ndarray of float64, three axes
-        NCC of every displacement searched.
-    index : tuple of int
-        The chosen one.
-    overlap : int
-        Voxels compared there.
-    height : float
-        NCC there.
-    volume : float
-        Correlation volume of both images together, voxels (sum of the product of their
-        autocorrelations, normalised).
-    smooth : tuple of float
-        Autocorrelation of the images at a shift of one voxel, per axis.
-
-    Returns
-    -------
-    tuple of float
-        Standard error per axis, voxels.
-    float
-        Confidence, see `_confidence`.
-    """
-    if not height > 0:
-        return (math.inf,) * ncc.ndim, 0.0
-    voxels = overlap / _noise_volume(ncc, index, height, smooth)
-    widths = tuple(_half_width(ncc, index, axis, height) for axis in range(ncc.ndim))
-    error = tuple(
-        _standard_error(_beside(ncc, index, axis, width), width, height, voxels)
-        for axis, width in enumerate(widths)
-    )
-    rival = _rival(ncc, index, widths)
-    confidence = _confidence(height, rival, ncc.size, overlap / volume, voxels)
-    for axis, deviation in enumerate(error):
-        if ncc.shape[axis] > 1:
-            confidence *= math.erf(1.5 / (math.sqrt(2) * max(deviation, 1e-9)))
-            confidence *= _BORDER if index[axis] in (0, ncc.shape[axis] - 1) else 1.0
-    return error, confidence
-
-
-def _beside(
-    ncc: NDArray[np.float64], index: tuple[int, ...], axis: int, step: int = 1
-) -> list[float]:
-    """NCC ``step`` voxels to either side along one axis, where searched."""
-    sides = (index[axis] - step, index[axis] + step)
-    return [
-        float(ncc[(*index[:axis], at, *index[axis + 1 :])])
-        for at in sides
-        if 0 <= at < ncc.shape[axis]
-    ]
-
-
-def _half_width(ncc: NDArray[np.float64], index: tuple[int, ...], axis: int, height: float) -> int:
-    """Voxels from a peak to where it has lost a quarter of its height; at most 8."""
-    width = 1
-    while width < 8:
-        beside = _beside(ncc, index, axis, width)
-        if not _beside(ncc, index, axis, width + 1) or min(beside) < 0.75 * height:
-            break
-        width += 1
-    return width
-
-
-def _noise_volume(
-    ncc: NDArray[np.float64], index: tuple[int, ...], height: float, smooth: tuple[float, ...]
-) -> float:
-    """Voxels per independent sample of the noise, for noise smoothed by a Gaussian.
-
-    The NCC beside its peak is the autocorrelation of what both images share; what the images'
-    own autocorrelation has beyond that is their noise's.
-    """
-    volume = 1.0
-    for axis, whole in enumerate(smooth):
-        beside = _beside(ncc, index, axis)
-        shared = max(beside) if beside else whole * height
-        noise = min(0.98, max(0.0, (whole - shared) / max(1 - height, 0.02)))
-        if noise > 0.05:
-            volume *= max(1.0, math.sqrt(math.pi / (-2 * math.log(noise))))
-    return volume
-
-
-def _standard_error(beside: list[float], step: int, height: float, voxels: float) -> float:
-    """Noise-driven error along one axis, from the curvature of the NCC about its peak.
-
-    The NCC of a pair of which the fraction ``height`` of the variance is shared has a part of
-    noise with noise, independent from lag to lag, and one of noise with signal, as smooth as the
-    peak. A parabola through three lags turns these into the two terms. The curvature is taken
-    ``step`` voxels off the peak, where it stands out of the ripple that made it the highest.
-    """
-    curvature = 2 * (height - sum(beside) / len(beside)) / step**2 if beside else 0.0
-    if curvature <= 0:
-        return math.inf
-    own = max(0.0, 1 - height)
-    return math.sqrt((own * own / 2 + 2 * own * curvature) / voxels) / curvature
-
-
-def _confidence(
-    height: float, rival: float, searched: int, independent: float, voxels: float
-) -> float:
-    """Probability that a peak is no chance match. PROVISIONAL: to be calibrated.
-
-    The product of two: the peak against the highest that ``searched`` displacements of
-    unrelated images as smooth as these (``independent`` samples each) would give by chance; and
-    against the next highest local maximum, given ``voxels`` samples of noise. The caller adds
-    the standard errors against one and a half voxels, and a fixed factor for a peak on the
-    border of its range.
-    """
-    clipped = min(height, 1 - 1e-12)
-    chance = math.sqrt(-independent * math.log1p(-clipped * clipped))
-    trials = max(1.0, searched * min(1.0, independent / voxels))
-    odds = _SUSPICION * trials * _tail(chance)
-    spread = math.sqrt(2 * (1 - clipped * clipped) / voxels + (_LIKENESS * height) ** 2)
-    return (1 - _tail((height - rival) / spread)) / (1 + odds)
-
-
-def _tail(z: float) -> float:
-    """Upper tail of the normal distribution."""
-    return 0.5 * math.erfc(z / math.sqrt(2))
-
-
-def _rival(ncc: NDArray[np.float64], index: tuple[int, ...], widths: tuple[int, ...]) -> float:
-    """Return the highest local maximum outside the main lobe; -1 if there is none."""
-    peaks = ncc >= scipy.ndimage.maximum_filter(ncc, size=3, mode="nearest")
-    lobe = tuple(slice(max(0, i - w), i + w + 1) for i, w in zip(index, widths, strict=True))
-    peaks[lobe] = False
-    return float(ncc[peaks].max(initial=-1.0))

@@ -8,7 +8,7 @@ differ with array size, alignment or processor).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ _WALL_3D = 0.24**2
 _EXACT_BELOW = 12.0
 
 
-def render_tissue(box: Box, *, seed: int, channel: int = 0) -> F32:
+def render_tissue(box: Box, *, seed: int, channel: int = 0, eighths: Sequence[int] = ()) -> F32:
     """Render the noiseless tissue inside a box.
 
     Parameters
@@ -53,6 +53,9 @@ def render_tissue(box: Box, *, seed: int, channel: int = 0) -> F32:
     channel : int
         Channel number. All channels have the same vessels and part of the grain, in different
         strength, and cells and fine grain of their own.
+    eighths : sequence of int, optional
+        How far beyond the voxels of the box the samples are taken, in eighths of a voxel, −8 to 8,
+        axes as in the box; default: on them.
 
     Returns
     -------
@@ -62,14 +65,42 @@ def render_tissue(box: Box, *, seed: int, channel: int = 0) -> F32:
     flat = len(box.lower) == 2
     lower = _zyx(box.lower, 0)
     shape = _zyx(box.shape, 1)
+    beyond = _zyx(tuple(eighths) or (0,) * len(shape), 0)
     volume = np.zeros(shape, np.float32)
     if volume.size:
-        _draw_cells(volume, lower, _key(seed, 1, channel))
+        _draw_cells(volume, lower, _key(seed, 1, channel), beyond)
         rows = max(1, _STRIPE_VOXELS // shape[2])
         for y in range(0, shape[1], rows):
             stripe = volume[:, y : y + rows]
-            _draw_tissue(stripe, (lower[0], lower[1] + y, lower[2]), seed, channel, flat=flat)
+            start = (8 * lower[0] + beyond[0], 8 * (lower[1] + y) + beyond[1])
+            _draw_tissue(stripe, (*start, 8 * lower[2] + beyond[2]), seed, channel, flat=flat)
     return volume[0].T if flat else volume.T
+
+
+def render_blobs(
+    box: Box, *, seed: int, channel: int = 0, eighths: Sequence[int] = (), share: float = 0.1
+) -> F32:
+    """Render sparse soft blobs on a dark ground, as of labelled nuclei.
+
+    Parameters
+    ----------
+    box, seed, channel, eighths
+        As in `render_tissue`; a seed has other blobs than it has cells.
+    share : float
+        Probability of each possible cell; there are three to a block of 28 × 28 × 14 voxels.
+
+    Returns
+    -------
+    ndarray of float32, shape ``box.shape``, axes (x, y[, z]), Fortran order
+        Intensities: 0.03 where there is nothing, a bright voxel about 1.
+    """
+    shape = _zyx(box.shape, 1)
+    volume = np.zeros(shape, np.float32)
+    beyond = _zyx(tuple(eighths) or (0,) * len(shape), 0)
+    if volume.size:
+        _draw_cells(volume, _zyx(box.lower, 0), _key(seed, 17, channel), beyond, share)
+    volume += np.float32(_LEAST)
+    return volume[0].T if len(box.lower) == 2 else volume.T
 
 
 def shot_noise(mean: F32, rng: np.random.Generator) -> F32:
@@ -168,8 +199,8 @@ class _Taps:
 
     @classmethod
     def of(cls, lower: int, n: int, eighths: int) -> _Taps:
-        """Return the taps of voxels ``lower … lower + n``; lattice points are eighths / 8 apart."""
-        scaled = np.arange(lower, lower + n, dtype=np.int64) * 8
+        """Return the taps of ``n`` voxels from ``lower`` / 8; lattice points: eighths / 8 apart."""
+        scaled = np.arange(n, dtype=np.int64) * 8 + lower
         cell = scaled // eighths
         t = (scaled - cell * eighths) / eighths
         u = 1 - t
@@ -185,9 +216,9 @@ def _smooth(
 ) -> Iterator[F32]:
     """Yield smooth noise of mean 0 and standard deviation 1, plane by plane.
 
-    ``lower`` and ``shape`` are (z, y, x) in voxels, ``spacing`` is the distance of lattice points
-    along z and along the others, in voxels (multiples of 1/8). Planes are (y, x). Where ``flat``,
-    the one plane is one of the lattice: there is no z to interpolate along.
+    ``lower`` (in eighths of voxels) and ``shape`` are (z, y, x), ``spacing`` is the distance of
+    lattice points along z and along the others, in voxels (multiples of 1/8). Planes are (y, x).
+    Where ``flat``, the one plane is one of the lattice: there is no z to interpolate along.
     """
     eighths = [round(8 * s) for s in (spacing[0], spacing[1], spacing[1])]
     z, y, x = (_Taps.of(a, n, e) for a, n, e in zip(lower, shape, eighths, strict=True))
@@ -224,7 +255,10 @@ def _lattice_plane(k: int, y: _Taps, x: _Taps, key: int) -> F32:
 
 
 def _draw_tissue(stripe: F32, lower: Triple, seed: int, channel: int, *, flat: bool) -> None:
-    """Add background, vessels and grain to a (z, y, x) stripe that has the cells, in place."""
+    """Add background, vessels and grain to a (z, y, x) stripe that has the cells, in place.
+
+    ``lower`` is in eighths of voxels.
+    """
 
     def noise(spacing: tuple[float, float], *name: int) -> Iterator[F32]:
         return _smooth(lower, shape, spacing, _key(seed, *name), flat=flat)
@@ -298,26 +332,34 @@ def _vessels(sheet: F32 | None, branch: F32, twig: F32) -> F32:
     return branch
 
 
-def _draw_cells(volume: F32, lower: Triple, key: int) -> None:
+def _draw_cells(
+    volume: F32, lower: Triple, key: int, beyond: Triple = (0, 0, 0), share: float = 0.6
+) -> None:
     """Draw soft ellipsoids at hashed positions into a (z, y, x) volume; the brighter one wins.
 
-    A maximum does not depend on the order of the cells, so neither does it on the box.
+    Samples are ``beyond`` / 8 voxels past the volume's. A maximum does not depend on the order of
+    the cells, so neither does it on the box.
     """
-    first = [(a - r) // b for a, r, b in zip(lower, _CELL_REACH, _CELL_BLOCK, strict=True)]
+    first = [
+        (a - (e < 0) - r) // b
+        for a, r, b, e in zip(lower, _CELL_REACH, _CELL_BLOCK, beyond, strict=True)
+    ]
     last = [
-        (a + n - 1 + r) // b
-        for a, n, r, b in zip(lower, volume.shape, _CELL_REACH, _CELL_BLOCK, strict=True)
+        (a + n - 1 + r + (e > 0)) // b
+        for a, n, r, b, e in zip(lower, volume.shape, _CELL_REACH, _CELL_BLOCK, beyond, strict=True)
     ]
     hashes = np.array(key, np.uint64)
     for a, b in zip(first, last, strict=True):
         hashes = _hash_last(hashes, a, b - a + 1)
     # Per cell: whether it is there, its centre in the block (z, y, x), radius and brightness.
     cells = _unit(_hash_last(_hash_last(hashes, 0, _CELLS_PER_BLOCK), 0, 6))
-    for where in np.argwhere(cells[..., 0] < 0.6):
+    for where in np.argwhere(cells[..., 0] < share):
         there = cells[tuple(where)]
         centre = [
-            (f + int(w)) * b - a + float(u) * b
-            for f, w, b, u, a in zip(first, where[:3], _CELL_BLOCK, there[1:4], lower, strict=True)
+            (f + int(w)) * b - a + float(u) * b - e / 8
+            for f, w, b, u, a, e in zip(
+                first, where[:3], _CELL_BLOCK, there[1:4], lower, beyond, strict=True
+            )
         ]
         _draw_cell(volume, centre, float(there[4]), float(there[5]))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point, hull
-from stitchlib.core.texture import F32, render_tissue, shot_noise
+from stitchlib.core.texture import F32, render_blobs, render_tissue, shot_noise
 from stitchlib.errors import InputError
 from stitchlib.phantom.checks import AXES, check_camera, check_geometry, check_overlap, each
 
@@ -21,6 +21,8 @@ _NOISELESS_PHOTONS = 200.0
 # Noise is drawn for this many voxels at a time, in the order of the tile's memory. It is part of
 # what a seed means.
 _NOISE_VOXELS = 1 << 16
+# Light in an empty tile.
+_EMPTY = np.float32(0.03)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,27 @@ class Phantom:
     voxel_size: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Micrometres along x, y (and z; dropped where the tiles have none). It is only told to the
     configuration; the tissue is made in voxels."""
+    subvoxel: bool = False
+    """Whether tiles are off by up to half a voxel more, on every axis, in eighths of a voxel."""
+    vignetting: float = 0.0
+    """Share of the light that the corners of a tile (x, y) lack; it falls with the square of the
+    distance from the centre."""
+    gain_spread: float = 0.0
+    """Most that the counts per photon of a tile are off, either way, relative, uniformly."""
+    offset_spread: float = 0.0
+    """Most counts that the offset of a tile is off, either way, uniformly."""
+    empty: tuple[tuple[int, ...], ...] = ()
+    """Grid indices of tiles that show nothing but an even, faint background."""
+    texture: str = "tissue"
+    """'tissue', or 'blobs': sparse ones on an even ground."""
+    period: int = 0
+    """Voxels after which the texture repeats itself, along every axis; 0 = never."""
 
     def __post_init__(self) -> None:
         for field in ("grid", "tile_shape", "channels"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        object.__setattr__(self, "missing", tuple(map(tuple, self.missing)))
+        for field in ("missing", "empty"):
+            object.__setattr__(self, field, tuple(map(tuple, getattr(self, field))))
         check_geometry(self)
         n = len(self.tile_shape)
         object.__setattr__(self, "overlap", each(self.overlap, len(self.grid)))
@@ -96,10 +114,21 @@ class Phantom:
         return {self.name(index): self._nominal(index, least) for index in self.indices}
 
     @property
-    def truth(self) -> dict[str, Point]:
-        """True lower corner by tile name, in voxels: nominal plus jitter (first tile too)."""
+    def truth(self) -> dict[str, tuple[float, ...]]:
+        """True lower corner by tile name, in voxels: nominal plus jitter (first tile too).
+
+        Whole numbers (int), but where tiles are off by parts of a voxel.
+        """
         least = self._least()
-        return {self.name(index): self._true(index, least) for index in self.indices}
+        whole = {index: self._true(index, least) for index in self.indices}
+        if not self.subvoxel:
+            return {self.name(index): corner for index, corner in whole.items()}
+        return {
+            self.name(index): tuple(
+                a + e / 8 for a, e in zip(corner, self._eighths(index), strict=True)
+            )
+            for index, corner in whole.items()
+        }
 
     def name(self, index: Sequence[int]) -> str:
         """Name of the tile at a grid index, such as ``x02_y10``."""
@@ -115,7 +144,7 @@ class Phantom:
         return self.channels.index(channel)
 
     def box(self, index: Sequence[int]) -> Box:
-        """Voxels that the tile at a grid index really covers."""
+        """Voxels that the tile at a grid index really covers, parts of voxels left out."""
         return Box.at(self._true(self._known(index), self._least()), self.tile_shape)
 
     def tile(self, index: Sequence[int], channel: str) -> NDArray[Any]:
@@ -138,15 +167,78 @@ class Phantom:
         InputError
             If there is no such tile or channel.
         """
-        box, number = self.box(index), self.number(channel)
-        light = render_tissue(box, seed=self.seed, channel=number)
-        rng = _generator(self.seed, 2, number, *index)
+        light = self._light(tuple(index), self.number(channel))
+        camera = self._camera(tuple(index))
+        rng = _generator(self.seed, 2, self.number(channel), *index)
         image = np.empty(self.tile_shape, self.dtype, order="F")
         source, target = light.T.reshape(-1), image.T.reshape(-1)
         for start in range(0, source.size, _NOISE_VOXELS):
             part = slice(start, start + _NOISE_VOXELS)
-            target[part] = self._expose(source[part], rng)
+            target[part] = camera.expose(source[part], rng)
         return image
+
+    def scene(self, box: Box, channel: int, eighths: Sequence[int] = ()) -> F32:
+        """Render the noiseless specimen in a box.
+
+        Parameters
+        ----------
+        box : Box
+            In voxels of the layout.
+        channel : int
+            Number of the channel.
+        eighths : sequence of int, optional
+            Eighths of a voxel that the samples lie beyond the voxels, −8 to 8 per axis.
+
+        Returns
+        -------
+        ndarray of float32, shape ``box.shape``, axes (x, y[, z]), Fortran order
+            Intensities; a bright voxel is about 1.
+        """
+        render = render_blobs if self.texture == "blobs" else render_tissue
+        if not self.period:
+            return render(box, seed=self.seed, channel=channel, eighths=eighths)
+        once = Box.at((0,) * len(box.lower), (self.period,) * len(box.lower))
+        light = render(once, seed=self.seed, channel=channel, eighths=eighths)
+        turns = [np.arange(a, b) % self.period for a, b in zip(box.lower, box.upper, strict=True)]
+        return np.asfortranarray(light[np.ix_(*turns)])
+
+    def _light(self, index: Point, channel: int) -> F32:
+        """Return the light that falls on a tile, (x, y[, z]) in Fortran order."""
+        if index in self.empty:
+            light = np.full(self.tile_shape, _EMPTY, np.float32, order="F")
+        else:
+            light = self.scene(self.box(index), channel, self._eighths(index))
+        if self.vignetting:
+            light *= self._shading()
+        return light
+
+    def _shading(self) -> F32:
+        """Share of the light that is left at every voxel of a tile; extent 1 along z."""
+        x, y = (
+            ((np.arange(n) - (n - 1) / 2) / max(1, n / 2)) ** 2 / 2 for n in self.tile_shape[:2]
+        )
+        left = (1 - self.vignetting * (x[:, None] + y)).astype(np.float32)
+        return left.reshape(left.shape + (1,) * (len(self.tile_shape) - 2))
+
+    def _camera(self, index: Point) -> Phantom:
+        """Return the phantom with the gain and the offset that a tile has."""
+        if not (self.gain_spread or self.offset_spread):
+            return self
+        gain, offset = _generator(self.seed, 3, *index).uniform(-1, 1, 2)
+        return replace(
+            self,
+            counts_per_photon=self.counts_per_photon * (1 + self.gain_spread * float(gain)),
+            offset=self.offset + self.offset_spread * float(offset),
+            gain_spread=0.0,
+            offset_spread=0.0,
+        )
+
+    def _eighths(self, index: Point) -> Point:
+        """Return how many eighths of a voxel a tile is beyond its whole corner, −4 to 4."""
+        n = len(self.tile_shape)
+        if not self.subvoxel:
+            return (0,) * n
+        return tuple(_generator(self.seed, 4, *index).integers(-4, 4, n, endpoint=True).tolist())
 
     def expected(self, light: F32) -> F32:
         """Return the counts (float32, any shape) that intensities give without noise."""
@@ -157,8 +249,8 @@ class Phantom:
         """Photons at intensity 1."""
         return self.photons if math.isfinite(self.photons) else _NOISELESS_PHOTONS
 
-    def _expose(self, light: F32, rng: np.random.Generator) -> F32:
-        """Return noisy counts, rounded and clipped to what the dtype holds, as float32."""
+    def expose(self, light: F32, rng: np.random.Generator) -> F32:
+        """Return noisy counts of light, rounded and clipped to the dtype, as float32."""
         if math.isfinite(self.photons):
             counts = shot_noise(light * np.float32(self.photons), rng)
             counts *= np.float32(self.counts_per_photon)
@@ -228,9 +320,8 @@ def whole(phantom: Phantom, channel: str) -> F32:
         Counts in the smallest box around the true boxes of all tiles; element 0 is the least true
         corner per axis. Gaps are filled too.
     """
-    boxes = [Box.at(corner, phantom.tile_shape) for corner in phantom.truth.values()]
-    number = phantom.number(channel)
-    return phantom.expected(render_tissue(hull(boxes), seed=phantom.seed, channel=number))
+    boxes = [phantom.box(index) for index in phantom.indices]
+    return phantom.expected(phantom.scene(hull(boxes), phantom.number(channel)))
 
 
 def position_error(

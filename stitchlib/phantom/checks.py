@@ -38,13 +38,18 @@ def check_geometry(phantom: Phantom) -> None:
         )
     if not 0 <= phantom.seed < 2**63:
         raise InputError(f"seed={phantom.seed}: give an integer in [0, 2**63).")
-    for index in phantom.missing:
-        if len(index) != len(grid) or any(not 0 <= i < n for i, n in zip(index, grid, strict=True)):
-            raise InputError(
-                f"missing: {index} is no index of grid={grid}; indices are (x, y[, z]) from 0."
-            )
+    for field in ("missing", "empty"):
+        _check_indices(field, getattr(phantom, field), grid)
     if not phantom.indices:
         raise InputError(f"missing leaves no tile of grid={grid}; leave out fewer.")
+
+
+def _check_indices(field: str, indices: tuple[tuple[int, ...], ...], grid: tuple[int, ...]) -> None:
+    for index in indices:
+        if len(index) != len(grid) or any(not 0 <= i < n for i, n in zip(index, grid, strict=True)):
+            raise InputError(
+                f"{field}: {index} is no index of grid={grid}; indices are (x, y[, z]) from 0."
+            )
 
 
 def check_overlap(phantom: Phantom) -> None:
@@ -97,11 +102,29 @@ def check_camera(phantom: Phantom) -> None:
         value = getattr(phantom, field)
         if not 0 <= value < math.inf:
             raise InputError(f"{field}={value}: give a number of counts, 0 or more.")
-    bright = float(phantom.expected(np.ones(1, np.float32))[0])
+    check_specimen(phantom)
+    spread = (1 + phantom.gain_spread) * phantom.expected(np.ones(1, np.float32))[0]
+    bright = float(spread) + phantom.offset_spread
     if phantom.dtype != "float32" and not bright <= np.iinfo(phantom.dtype).max:
         raise InputError(
             f"a bright voxel would have {bright:g} counts, too many for dtype={phantom.dtype}. "
             f"Lower photons, counts_per_photon or offset."
+        )
+
+
+def check_specimen(phantom: Phantom) -> None:
+    """Refuse textures and differences between tiles that cannot be."""
+    if phantom.texture not in ("tissue", "blobs"):
+        raise InputError(f"texture={phantom.texture!r}: give 'tissue' or 'blobs'.")
+    if phantom.period < 0:
+        raise InputError(f"period={phantom.period}: give a number of voxels, or 0 for none.")
+    for field in ("vignetting", "gain_spread"):
+        value = getattr(phantom, field)
+        if not 0 <= value < 1:
+            raise InputError(f"{field}={value}: give a share in [0, 1).")
+    if not 0 <= phantom.offset_spread <= phantom.offset:
+        raise InputError(
+            f"offset_spread={phantom.offset_spread}: give counts from 0 to offset={phantom.offset}."
         )
 
 
