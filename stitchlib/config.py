@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jsonschema
 import yaml
@@ -25,6 +25,8 @@ Overlap = float | int | tuple[float, float]
 class AlignOptions:
     """How neighbours are aligned."""
 
+    method: Literal["auto", "exact", "mip"]
+    """Where candidates come from."""
     measure: str
     """'ncc' or 'ssd'."""
     overlap: Mapping[str, Overlap]
@@ -33,6 +35,8 @@ class AlignOptions:
     """± voxels around the nominal displacement along x, y, z; None where not given."""
     min_overlap: int | None
     """Least overlap along the tiling axis in voxels; None = a quarter of the nominal one."""
+    background: float | Literal["auto"] | None
+    """Voxels below are background; 'auto': images of nothing but noise are; None: nothing is."""
     pairs_per_job: int | None
     """Pairs of one job; None = as many as are work enough."""
 
@@ -95,14 +99,9 @@ class Config:
 
 # Keys of the contract that are not built yet: (path, values that are, what to write instead).
 _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
-    (("align", "method"), ("auto", "exact"), "use 'exact' (as 'auto' does until then)"),
+    (("align", "method"), ("auto", "exact"), "use 'auto' or 'exact'"),
     (("align", "measure"), ("ncc",), "use 'ncc'"),
     (("align", "clip"), (None,), "use null"),
-    (
-        ("align", "background"),
-        ("auto", None),
-        "use 'auto' or null (nothing is taken as background)",
-    ),
     (("align", "preset"), (None,), "use null"),
     (("place", "method"), ("optimization",), "use 'optimization'"),
     (("place", "positions"), (None,), "use null"),
@@ -237,10 +236,12 @@ def _freeze(raw: Mapping[str, Any]) -> Config:
         voxel_size=tuple(float(raw["voxel_size"][axis]) for axis in AXES),  # type: ignore[arg-type]
         reference_channel=raw["reference_channel"],
         align=AlignOptions(
+            method=align["method"],
             measure=align["measure"],
             overlap=overlap,
             max_shift=_triple(align["max_shift"]),
             min_overlap=_auto(align["min_overlap"]),
+            background=align["background"],
             pairs_per_job=_auto(align["pairs_per_job"]),
         ),
         place=PlaceOptions(min_confidence=float(place["min_confidence"])),

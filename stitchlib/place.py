@@ -87,6 +87,7 @@ def place(
 def _judge(link: Link, min_confidence: float) -> Link:
     if link.status == "ok" and link.confidence < min_confidence:
         reason = f"confidence {link.confidence:.3g} is below {min_confidence:g}"
+        reason += f": {link.reason}" if link.reason else ""
         return replace(link, status="low-confidence", reason=reason)
     return link
 

@@ -125,7 +125,9 @@ class DatasetRun:
             align.VERSION,
             name,
             {
+                "method": self.config.align.method,
                 "measure": self.config.align.measure,
+                "background": self.config.align.background,
                 "pairs": [pair.as_json() for pair in pairs],
                 "dtype": self.dataset.dtype,
                 "images": {
@@ -344,7 +346,7 @@ def card_mb(card: Mapping[str, Any]) -> int:
     if card["stage"] == "align":
         shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
         pairs = [Pair.from_json(value) for value in card["pairs"]]
-        needed = align.memory_needed(shapes, pairs, itemsize)
+        needed = align.memory_needed(shapes, pairs, itemsize, card["method"])
     else:
         needed = stitch.memory_needed(ShardPlan.from_json(card))
     return BASE_MB + needed // 2**20

@@ -1,0 +1,111 @@
+"""Whether the parts of an overlap agree that one displacement is better than its neighbours.
+
+At a displacement the post image is a multiple of the pre image plus a rest, b = α a + e. That it
+fits better there than at another one is D = Σ b w, with w the difference of the (equally scaled)
+pre images at the two displacements; the error of D is that of Σ w e, which is summed in small
+blocks first, so that neither a noise that differs from place to place nor one that is correlated
+between neighbours makes D look surer than it is [1]_.
+
+.. [1] White, H. (1980). A heteroskedasticity-consistent covariance matrix estimator and a direct
+   test for heteroskedasticity. Econometrica 48, 817-838.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stitchlib.core.boxes import Point
+
+_BLOCK = 3
+"""Voxels along an axis over which errors are summed, for images that are not smoothed."""
+STEP = 2
+"""Voxels to the neighbours: one is within what is right."""
+MOST_VOXELS = 1 << 19
+"""Overlaps are cut to their centre beyond this."""
+
+
+def preference(
+    pre: NDArray[Any], post: NDArray[Any], best: Point, other: Point, width: float = 0.0
+) -> float:
+    """Return how surely one displacement fits better than another, in standard deviations.
+
+    Parameters
+    ----------
+    pre, post : ndarray of float32
+        Images of equal axes.
+    best, other : tuple of int
+        Displacements, post corner minus pre corner, voxels.
+    width : float
+        By how much the images were smoothed, voxels.
+
+    Returns
+    -------
+    float
+        Standard deviations; infinite where the two have no voxel in common to compare.
+    """
+    windows = _common(pre.shape, post.shape, best, other)
+    if windows is None:
+        return math.inf
+    b = _centred(post, windows, (0,) * len(best))
+    first, second = (_centred(pre, windows, d) for d in (best, other))
+    norm = float(np.vdot(first, first))
+    if norm <= 0:
+        return 0.0
+    rest = b - np.float32(float(np.vdot(first, b)) / norm) * first
+    other_norm = float(np.vdot(second, second))
+    first -= second * np.float32(math.sqrt(norm / other_norm) if other_norm > 0 else 0.0)
+    gain = float(np.vdot(b, first))
+    first *= rest
+    block = _BLOCK + round(2 * width)
+    for axis, n in enumerate(first.shape):
+        first = np.add.reduceat(first, np.arange(0, n, min(block, n)), axis=axis)
+    spread = math.sqrt(float(np.vdot(first, first)))
+    return gain / spread if spread > 0 else math.copysign(math.inf, gain)
+
+
+def _common(
+    shape_pre: Point, shape_post: Point, best: Point, other: Point
+) -> list[tuple[int, int]] | None:
+    """Return first and end voxel of post, per axis, that both displacements compare."""
+    windows = []
+    for k, j, n, m in zip(best, other, shape_pre, shape_post, strict=True):
+        low, high = max(0, -k, -j), min(m, n - k, n - j)
+        if high <= low:
+            return None
+        windows.append((low, high))
+    while math.prod(b - a for a, b in windows) > MOST_VOXELS:
+        extents = [b - a for a, b in windows]
+        axis = extents.index(max(extents))
+        low, high = windows[axis]
+        quarter = (high - low + 3) // 4
+        windows[axis] = (low + quarter, high - quarter)
+    return windows
+
+
+def _centred(image: NDArray[Any], windows: list[tuple[int, int]], by: Point) -> NDArray[np.float32]:
+    part = image[tuple(slice(a + k, b + k) for (a, b), k in zip(windows, by, strict=True))]
+    found = part.astype(np.float32)
+    found -= found.mean(dtype=np.float64)
+    return found
+
+
+def against_neighbours(
+    pre: NDArray[Any], post: NDArray[Any], best: Point, axes: tuple[bool, ...], width: float = 0.0
+) -> tuple[float, ...]:
+    """Weakest preference over the two displacements two voxels off, per axis.
+
+    Axes that are not searched (``axes`` false) and those along which nothing can be compared
+    have infinity.
+    """
+    found = []
+    for axis, searched in enumerate(axes):
+        values = [math.inf]
+        for step in (-STEP, STEP) if searched else ():
+            other = (*best[:axis], best[axis] + step, *best[axis + 1 :])
+            values.append(preference(pre, post, best, other, width))
+        found.append(min(values))
+    return tuple(found)

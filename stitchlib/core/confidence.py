@@ -1,0 +1,107 @@
+"""From evidence to a probability, calibrated on phantoms, and to words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from stitchlib.core.evidence import Evidence
+
+AXES = "xyz"
+CERTAIN = 0.99
+"""Confidence from which a reason is not needed."""
+_MOST = 60.0
+"""Evidence beyond this is all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the confidence of a displacement is made of."""
+
+    odds: float
+    """Log-odds of within one voxel against everywhere else in the range."""
+    odds_axis: tuple[float, ...]
+    """The same per axis; infinite where there is one displacement only."""
+    chance: float
+    """Log-likelihood above the highest peak that unrelated images would give."""
+    agree: tuple[float, ...]
+    """How surely the parts of the overlap prefer it to displacements two voxels off, standard
+    deviations, per axis."""
+    border: tuple[bool, ...]
+    """Whether it is on the border of the range, per axis."""
+
+    @classmethod
+    def of(cls, evidence: Evidence, agree: tuple[float, ...]) -> Self:
+        """Put together what was found."""
+        return cls(evidence.odds, evidence.odds_axis, evidence.chance, agree, evidence.border)
+
+    def numbers(self, axis: int | None = None) -> tuple[float, float, float]:
+        """Return log-odds, chance and agreement, bounded, of one axis or of all together."""
+        odds, agree = (
+            (self.odds, min(self.agree))
+            if axis is None
+            else (self.odds_axis[axis], self.agree[axis])
+        )
+        return tuple(_bounded(v) for v in (odds, self.chance, agree))  # type: ignore[return-value]
+
+
+def _bounded(value: float) -> float:
+    """Compress a number: proportional where small, logarithmic beyond about 5."""
+    return math.asinh(max(-_MOST, min(_MOST, value)) / 5)
+
+
+GATES = ((-2.25, 3.99), (-2.64, 3.93), (2.18, 5.36))
+"""Constant and slope of each feature's logistic function; made by benchmarks/calibration.py."""
+_BORDER = 0.85
+"""Factor for a peak on the border of its range: the truth may lie outside."""
+
+
+def confidence(features: Features) -> tuple[float, tuple[float, ...]]:
+    """Return the probability of being within one voxel of the truth, in all and per axis.
+
+    A product of logistic functions, one per feature: a link is as weak as its weakest side.
+    """
+    axes = tuple(
+        _probability(features.numbers(axis)) * (_BORDER if features.border[axis] else 1.0)
+        if not math.isinf(features.odds_axis[axis])
+        else 1.0
+        for axis in range(len(features.agree))
+    )
+    return min(_probability(features.numbers()), *axes), axes
+
+
+def _probability(numbers: tuple[float, float, float]) -> float:
+    product = 1.0
+    for (constant, slope), number in zip(GATES, numbers, strict=True):
+        product /= 1 + math.exp(-(constant + slope * number))
+    return product
+
+
+def reason(features: Features, whole: float, axes: tuple[float, ...]) -> str:
+    """Say what speaks against a displacement; nothing where it is certain."""
+    if whole >= CERTAIN:
+        return ""
+    words = []
+    odds, chance, agree = features.numbers()
+    if any(features.border):
+        words.append(f"the peak is on the border of the range in {_names(features.border)}")
+    weakest = min(
+        zip((odds, chance, agree), GATES, strict=True), key=lambda p: p[1][0] + p[1][1] * p[0]
+    )[0]
+    if weakest == chance:
+        words.append("the peak is no higher than unrelated images would give")
+    elif weakest == odds:
+        words.append("another displacement in the range is as good")
+    elif not words:
+        words.append("parts of the overlap do not agree on it")
+    sure = tuple(
+        p >= CERTAIN and not math.isinf(o) for p, o in zip(axes, features.odds_axis, strict=True)
+    )
+    if any(sure):
+        words.append(f"sure along {_names(sure)} only")
+    return "; ".join(words)
+
+
+def _names(marked: tuple[bool, ...]) -> str:
+    return ", ".join(axis for axis, here in zip(AXES, marked, strict=False) if here)

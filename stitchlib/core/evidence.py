@@ -1,0 +1,170 @@
+"""What speaks for the best displacement of a range: named numbers from which confidence is made.
+
+Under the model that the images share a signal at one displacement d and are unrelated at all
+others, the log-likelihood of d against no match at all is -n / (2 V) log(1 - NCC(d)²), with n / V
+the number of independent samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.ndimage
+from numpy.typing import NDArray
+
+from stitchlib.core.boxes import Point
+from stitchlib.core.lags import Lags
+
+Floats = NDArray[np.float64]
+
+_MOST = 0.9999
+_INTERPOLATION = 0.05
+"""Error of the interpolated peak where there is no noise, voxels (measured on phantoms)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """The best displacement of a range, and how it stands out."""
+
+    index: Point
+    """Entry of the lags."""
+    displacement: Point
+    """Post corner minus pre corner, voxels."""
+    refined: tuple[float, ...]
+    """The same with parts of a voxel."""
+    error: tuple[float, ...]
+    """Standard error per axis, voxels; infinite where the range has one displacement only."""
+    ncc: float
+    """NCC there, as interpolated between integers it may be higher."""
+    chance: float
+    """Log-likelihood of the peak above that of the highest that unrelated images would give."""
+    odds: float
+    """Log-odds of within one voxel against everywhere else in the range."""
+    odds_axis: tuple[float, ...]
+    """The same for one axis at a time; infinite where the range has one displacement only."""
+    rival: Point | None
+    """Displacement of the next best peak, not beside the best; None if there is none."""
+    border: tuple[bool, ...]
+    """Whether the peak is on the border of the range, per axis."""
+
+
+def weigh(lags: Lags, at: Point | None = None) -> Evidence:
+    """Weigh a displacement, by default that of the highest NCC, against all others."""
+    ncc = lags.ncc()
+    # Smoothing is normalised by a guess from a part of the images: 1 may be passed a little.
+    ncc *= min(1.0, _MOST / max(_MOST, float(ncc.max())))
+    if at is None:
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ncc)), ncc.shape))
+    else:
+        index = tuple(d - o for d, o in zip(at, lags.lower, strict=True))
+    top = float(ncc[index])
+    beside = _beside(ncc.shape, index)
+    independent = _independent(lags, ncc, index)
+    positive = np.maximum(ncc, 0.0)
+    level = -0.5 * independent * np.log1p(-positive * positive)
+    rest = level - level[index]
+    error = tuple(_error(level, index, axis) for axis in range(ncc.ndim))
+    searched = max(1.0, ncc.size / min(ncc.size, max(1.0, _lobe(ncc, index))))
+    moves = np.array(index) + np.array([_fraction(ncc, index, axis) for axis in range(ncc.ndim)])
+    rival = _rival(ncc, beside)
+    return Evidence(
+        index,
+        tuple(o + i for o, i in zip(lags.lower, index, strict=True)),
+        tuple(float(o + m) for o, m in zip(lags.lower, moves, strict=True)),
+        error,
+        top,
+        float(level[index]) - math.log(searched),
+        _log_odds(rest, beside),
+        tuple(_axis_odds(rest, index, axis) for axis in range(ncc.ndim)),
+        None if rival is None else tuple(o + r for o, r in zip(lags.lower, rival, strict=True)),
+        tuple(n > 1 and i in (0, n - 1) for i, n in zip(index, ncc.shape, strict=True)),
+    )
+
+
+def _beside(shape: Point, index: Point, reach: int = 1) -> NDArray[np.bool_]:
+    """Mark the entries within ``reach`` of one."""
+    found = np.zeros(shape, np.bool_)
+    found[tuple(slice(max(0, i - reach), i + reach + 1) for i in index)] = True
+    return found
+
+
+def _independent(lags: Lags, ncc: Floats, index: Point) -> Floats:
+    """Independent samples at every displacement: by theory, or fewer where the range shows it.
+
+    Far from the peak the mean square of the NCC is 1 over their number.
+    """
+    theory = lags.n / lags.volume
+    far = ~_beside(ncc.shape, index, 6) & (lags.n > 0.2 * lags.n[index])
+    if np.count_nonzero(far) < 30:
+        return theory
+    seen = float(np.mean(ncc[far] ** 2 * theory[far]))
+    return theory / max(1.0, seen)
+
+
+def _lobe(ncc: Floats, index: Point) -> float:
+    """Entries about a peak that are above half of its height: one independent trial."""
+    if ncc[index] <= 0:
+        return 1.0
+    labels, _ = scipy.ndimage.label(ncc > 0.5 * ncc[index])
+    return float(np.count_nonzero(labels == labels[index]))
+
+
+def _log_odds(rest: Floats, good: NDArray[np.bool_]) -> float:
+    """Log of the ratio of likelihoods inside and outside, at most 1e6."""
+    if good.all():
+        return 1e6
+    inside, outside = (float(np.logaddexp.reduce(rest[part])) for part in (good, ~good))
+    return min(1e6, inside - outside)
+
+
+def _axis_odds(rest: Floats, index: Point, axis: int) -> float:
+    if rest.shape[axis] == 1:
+        return math.inf
+    good = np.zeros(rest.shape, np.bool_)
+    i = index[axis]
+    good[(slice(None),) * axis + (slice(max(0, i - 1), i + 2),)] = True
+    return _log_odds(rest, good)
+
+
+def _rival(ncc: Floats, beside: NDArray[np.bool_]) -> Point | None:
+    """Return the entry of the highest local maximum that is not beside the best."""
+    peaks = ncc >= scipy.ndimage.maximum_filter(ncc, size=3, mode="nearest")
+    peaks &= ~beside
+    if not peaks.any():
+        return None
+    flat = int(np.argmax(np.where(peaks, ncc, -2.0)))
+    return tuple(int(i) for i in np.unravel_index(flat, ncc.shape))
+
+
+def _three(values: Floats, index: Point, axis: int) -> tuple[float, float, float] | None:
+    """Return the values before, at and after an entry along an axis; None at the border."""
+    where: tuple[int | slice, ...] = (*index[:axis], slice(None), *index[axis + 1 :])
+    line = values[where]
+    i = index[axis]
+    if not 0 < i < len(line) - 1:
+        return None
+    return float(line[i - 1]), float(line[i]), float(line[i + 1])
+
+
+def _error(level: Floats, index: Point, axis: int) -> float:
+    """Return the standard error along an axis: the curvature of the log-likelihood is its inverse square."""
+    three = _three(level, index, axis)
+    if three is None:
+        return math.inf
+    curvature = 2 * three[1] - three[0] - three[2]
+    return math.sqrt(1 / curvature + _INTERPOLATION**2) if curvature > 0 else math.inf
+
+
+def _fraction(ncc: Floats, index: Point, axis: int) -> float:
+    """Return where between integers the peak is: top of a Gaussian through three values."""
+    three = _three(ncc, index, axis)
+    if three is None:
+        return 0.0
+    if min(three) > 0:
+        low, top, high = (math.log(v) for v in three)
+    else:
+        low, top, high = three
+    bend = 2 * top - low - high
+    return max(-0.5, min(0.5, (high - low) / (2 * bend))) if bend > 0 else 0.0

@@ -1,0 +1,193 @@
+"""The displacement between two images and how far to trust it: the engine of all methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stitchlib.core.agreement import MOST_VOXELS, against_neighbours
+from stitchlib.core.boxes import Point
+from stitchlib.core.confidence import Features, confidence, reason
+from stitchlib.core.correlate import bytes_needed
+from stitchlib.core.correlate import search as exact_search
+from stitchlib.core.evidence import Evidence, weigh
+from stitchlib.core.filters import filtered
+from stitchlib.core.lags import covariances
+from stitchlib.core.peaks import Measure, score
+from stitchlib.core.shifts import SearchRange
+
+Method = Literal["auto", "exact", "mip"]
+"""``"exact"``: every displacement at full resolution; ``"auto"``: candidates from a coarse level;
+``"mip"``: candidates from projections. All are judged at full resolution, in all dimensions."""
+
+CLEAR = 0.9999
+"""Confidence from which no other filter is tried."""
+FILTERS: tuple[tuple[float, bool], ...] = ((0.0, False), (1.0, True), (1.0, False), (2.0, False))
+"""Width of the Gaussian in voxels, and whether shading is taken off; in the order of trying.
+
+Images as they are tell the most where there is little noise; light smoothing takes independent
+noise off; without shading and whatever else is alike all over, the peak is sharper.
+"""
+
+Images = tuple[NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The best displacement of a range, and how far to trust it."""
+
+    displacement: Point
+    """Post corner minus pre corner, whole voxels."""
+    refined: tuple[float, ...]
+    """The same with parts of a voxel."""
+    quality: float
+    """NCC of the pixels as they are, or minus their mean squared difference."""
+    overlap: int
+    """Voxels compared there."""
+    error: tuple[float, ...]
+    """Standard error per axis, voxels; infinite where it cannot be told."""
+    confidence: float
+    """Probability that the displacement is within one voxel of the truth on every axis."""
+    sure: tuple[float, ...]
+    """The same for each axis alone."""
+    reason: str
+    """What speaks against it; empty where nothing does."""
+    features: Features
+    """What the confidence is made of."""
+
+
+def register(
+    pre: NDArray[Any],
+    post: NDArray[Any],
+    search: SearchRange,
+    *,
+    least: Point,
+    nominal: Point | None = None,
+    method: Method = "auto",
+    measure: Measure = "ncc",
+) -> Match:
+    """Find the displacement at which two images agree best, and judge it.
+
+    Parameters
+    ----------
+    pre, post : ndarray, 2 or 3 axes
+        Images, or their parts that any displacement compares; integers of at most 32 bits or
+        floats. Never written to.
+    search : SearchRange
+        Displacements to try, post corner minus pre corner, voxels, in coordinates of the arrays.
+    least : tuple of int
+        Least extent of the overlap per axis, voxels.
+    nominal : tuple of int, optional
+        Among equally good displacements the nearest to this one wins (measure ``"ssd"``).
+    method : {"auto", "exact", "mip"}
+        Where candidates come from.
+    measure : {"ncc", "ssd"}
+        What is best. With ``"ssd"`` the displacement is that of the least mean squared difference,
+        and the NCC says how far to trust it.
+
+    Returns
+    -------
+    Match
+        In coordinates of the arrays.
+
+    Raises
+    ------
+    NoOverlapError
+        No displacement has the overlap asked for.
+    """
+    at = None
+    if measure == "ssd":
+        centre = nominal or (0,) * pre.ndim
+        at = exact_search(
+            pre, post, search, measure=measure, nominal=centre, min_overlap=least
+        ).displacement
+    views = []
+    for view in weighings(pre, post, search, least, at):
+        views.append(view)
+        if view.confidence >= CLEAR:
+            break
+    return _match(max(views, key=lambda view: view.confidence), (pre, post), measure)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighing:
+    """What one filtered view of the images says."""
+
+    evidence: Evidence
+    features: Features
+    confidence: float
+    sure: tuple[float, ...]
+
+
+def weighings(
+    pre: NDArray[Any],
+    post: NDArray[Any],
+    search: SearchRange,
+    least: Point,
+    at: Point | None = None,
+) -> Iterator[Weighing]:
+    """Yield what the images say, filter after filter, at full resolution; see `register`."""
+    for width, flat in FILTERS:
+        a, b = (filtered(image, width, flat=flat) for image in (pre, post))
+        evidence = weigh(covariances(a, b, search, least), at)
+        searched = tuple(not math.isinf(odds) for odds in evidence.odds_axis)
+        agree = against_neighbours(a, b, evidence.displacement, searched, width)
+        features = Features.of(evidence, agree)
+        yield Weighing(evidence, features, *confidence(features))
+
+
+def _match(view: Weighing, pixels: Images, measure: Measure) -> Match:
+    evidence = view.evidence
+    windows = _windows(pixels, evidence.displacement)
+    return Match(
+        evidence.displacement,
+        evidence.refined,
+        score(*windows, measure),
+        windows[0].size,
+        evidence.error,
+        view.confidence,
+        view.sure,
+        reason(view.features, view.confidence, view.sure),
+        view.features,
+    )
+
+
+def _windows(pixels: Images, displacement: Point) -> Images:
+    """Return what both images show of their overlap."""
+    pre, post = pixels
+    spans = [
+        (max(0, k), min(n, k + m))
+        for k, n, m in zip(displacement, pre.shape, post.shape, strict=True)
+    ]
+    first = pre[tuple(slice(a, b) for a, b in spans)]
+    second = post[tuple(slice(a - k, b - k) for (a, b), k in zip(spans, displacement, strict=True))]
+    return first, np.asarray(second)
+
+
+def register_bytes(
+    shape_pre: Point, shape_post: Point, search: SearchRange, itemsize: int, method: Method
+) -> int:
+    """Peak bytes that `register` allocates, the images themselves not counted.
+
+    Parameters
+    ----------
+    shape_pre, shape_post : tuple of int
+        Extents of the images, voxels.
+    search : SearchRange
+        Displacements to try.
+    itemsize : int
+        Bytes per voxel of the images.
+    method : {"auto", "exact", "mip"}
+        Where candidates come from; all may have to look at every displacement.
+    """
+    sizes = math.prod(shape_pre), math.prod(shape_post)
+    filters = 4 * (sum(sizes) + 3 * max(sizes))
+    agreement = 5 * 4 * min(MOST_VOXELS, max(sizes))
+    exact = bytes_needed(shape_pre, shape_post, search, itemsize)
+    view = 4 * sum(sizes) + bytes_needed(shape_pre, shape_post, search, 4)
+    return max(exact, view, filters) + agreement
