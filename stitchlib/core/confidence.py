@@ -13,6 +13,10 @@ CERTAIN = 0.99
 """Confidence from which a reason is not needed."""
 _MOST = 60.0
 """Evidence beyond this is all the same."""
+_NO_RIVAL = 30.0
+"""Standard deviations that stand for having no other peak in the range at all."""
+_SELECTED = 3.0
+"""Standard deviations that the best of many has over the next by being the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +34,49 @@ class Features:
     deviations, per axis."""
     border: tuple[bool, ...]
     """Whether it is on the border of the range, per axis."""
+    rival: float
+    """How surely the parts of the overlap prefer it to the next best peak, standard deviations;
+    infinite where there is none."""
 
     @classmethod
-    def of(cls, evidence: Evidence, agree: tuple[float, ...]) -> Self:
+    def of(cls, evidence: Evidence, agree: tuple[float, ...], rival: float) -> Self:
         """Put together what was found."""
-        return cls(evidence.odds, evidence.odds_axis, evidence.chance, agree, evidence.border)
+        return cls(
+            evidence.odds, evidence.odds_axis, evidence.chance, agree, evidence.border, rival
+        )
+
+    def together(self, rough: Features, border: tuple[bool, ...]) -> Features:
+        """Return what a decision at full resolution and the coarse one it follows say together."""
+        return Features(
+            _both(self.odds, rough.odds),
+            tuple(_both(a, b) for a, b in zip(self.odds_axis, rough.odds_axis, strict=True)),
+            rough.chance,
+            self.agree,
+            border,
+            rough.rival,
+        )
 
     def numbers(self, axis: int | None = None) -> tuple[float, float, float]:
-        """Return log-odds, chance and agreement, bounded, of one axis or of all together."""
+        """Return distance, chance and agreement, bounded, of one axis or of all together.
+
+        The distance to all else in the range is told by the log-odds, or, where texture is smooth
+        and noise little, better by how surely the next best peak fits less well.
+        """
         odds, agree = (
             (self.odds, min(self.agree))
             if axis is None
-            else (self.odds_axis[axis], self.agree[axis])
+            else (max(self.odds, self.odds_axis[axis]), self.agree[axis])
         )
-        return tuple(_bounded(v) for v in (odds, self.chance, agree))  # type: ignore[return-value]
+        distance = max(odds, min(self.rival, _NO_RIVAL) - _SELECTED)
+        return _bounded(distance), _bounded(self.chance), _bounded(agree)
+
+
+def _both(first: float, second: float) -> float:
+    """Return the log-odds against being wrong in one way or in another."""
+    if math.isinf(first) or math.isinf(second):
+        return min(first, second)
+    low, high = sorted((first, second))
+    return low - math.log1p(math.exp(low - high))
 
 
 def _bounded(value: float) -> float:
@@ -51,7 +84,7 @@ def _bounded(value: float) -> float:
     return math.asinh(max(-_MOST, min(_MOST, value)) / 5)
 
 
-GATES = ((-2.25, 3.99), (-2.64, 3.93), (2.18, 5.36))
+GATES = ((-3.03, 4.01), (-2.25, 2.82), (2.26, 4.92))
 """Constant and slope of each feature's logistic function; made by benchmarks/calibration.py."""
 _BORDER = 0.85
 """Factor for a peak on the border of its range: the truth may lie outside."""
@@ -83,15 +116,15 @@ def reason(features: Features, whole: float, axes: tuple[float, ...]) -> str:
     if whole >= CERTAIN:
         return ""
     words = []
-    odds, chance, agree = features.numbers()
+    distance, chance, agree = features.numbers()
     if any(features.border):
         words.append(f"the peak is on the border of the range in {_names(features.border)}")
     weakest = min(
-        zip((odds, chance, agree), GATES, strict=True), key=lambda p: p[1][0] + p[1][1] * p[0]
+        zip((distance, chance, agree), GATES, strict=True), key=lambda p: p[1][0] + p[1][1] * p[0]
     )[0]
     if weakest == chance:
         words.append("the peak is no higher than unrelated images would give")
-    elif weakest == odds:
+    elif weakest == distance:
         words.append("another displacement in the range is as good")
     elif not words:
         words.append("parts of the overlap do not agree on it")

@@ -149,7 +149,7 @@ def _three(values: Floats, index: Point, axis: int) -> tuple[float, float, float
 
 
 def _error(level: Floats, index: Point, axis: int) -> float:
-    """Return the standard error along an axis: the curvature of the log-likelihood is its inverse square."""
+    """Return the standard error along an axis, from the curvature of the log-likelihood."""
     three = _three(level, index, axis)
     if three is None:
         return math.inf

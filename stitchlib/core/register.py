@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.agreement import MOST_VOXELS, against_neighbours
+from stitchlib.core.agreement import MOST_VOXELS, against_neighbours, preference
 from stitchlib.core.boxes import Point
-from stitchlib.core.confidence import Features, confidence, reason
+from stitchlib.core.coarse import COARSE_FROM, around, central, coarse, factors
+from stitchlib.core.confidence import CERTAIN, Features, confidence, reason
 from stitchlib.core.correlate import bytes_needed
 from stitchlib.core.correlate import search as exact_search
 from stitchlib.core.evidence import Evidence, weigh
@@ -20,6 +21,7 @@ from stitchlib.core.filters import filtered
 from stitchlib.core.lags import covariances
 from stitchlib.core.peaks import Measure, score
 from stitchlib.core.shifts import SearchRange
+from stitchlib.errors import NoOverlapError
 
 Method = Literal["auto", "exact", "mip"]
 """``"exact"``: every displacement at full resolution; ``"auto"``: candidates from a coarse level;
@@ -106,12 +108,50 @@ def register(
         at = exact_search(
             pre, post, search, measure=measure, nominal=centre, min_overlap=least
         ).displacement
-    views = []
-    for view in weighings(pre, post, search, least, at):
-        views.append(view)
-        if view.confidence >= CLEAR:
+    view = None
+    if method == "auto" and at is None and pre.size + post.size >= COARSE_FROM:
+        view = _from_coarse((pre, post), search, least)
+    if view is None or view.confidence < CERTAIN:
+        view = _surest(weighings(pre, post, search, least, at))
+    return _match(view, (pre, post), measure)
+
+
+def _surest(views: Iterable[Weighing]) -> Weighing:
+    """Return the view with the highest confidence, or the first that leaves no doubt."""
+    best: Weighing | None = None
+    for view in views:
+        if best is None or view.confidence > best.confidence:
+            best = view
+        if best.confidence >= CLEAR:
             break
-    return _match(max(views, key=lambda view: view.confidence), (pre, post), measure)
+    if best is None:
+        raise RuntimeError("no view of the images")
+    return best
+
+
+def _from_coarse(images: Images, search: SearchRange, least: Point) -> Weighing | None:
+    """Find a candidate among all displacements of a coarse level, decide it at full resolution.
+
+    The coarse level says how it stands out of the range, a central part of the overlap where
+    exactly it is. Nothing is returned where the two disagree.
+    """
+    by = factors(images[0].shape, images[1].shape, search)
+    if max(by) == 1:
+        return None
+    small, few, fewest = coarse(images, search, least, by)
+    try:
+        rough = _surest(weighings(*small, few, fewest))
+    except NoOverlapError:
+        return None
+    local = around(rough.evidence.displacement, by, search)
+    parts, shifted, moved = central(images, local)
+    ones = (1,) * len(moved)
+    fine = _surest(weighings(*parts, shifted, ones))
+    features = fine.features.together(rough.features, fine.evidence.border)
+    found = tuple(d + k for d, k in zip(fine.evidence.displacement, moved, strict=True))
+    refined = tuple(d + k for d, k in zip(fine.evidence.refined, moved, strict=True))
+    evidence = replace(fine.evidence, displacement=found, refined=refined)
+    return Weighing(evidence, features, *confidence(features))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +177,10 @@ def weighings(
         evidence = weigh(covariances(a, b, search, least), at)
         searched = tuple(not math.isinf(odds) for odds in evidence.odds_axis)
         agree = against_neighbours(a, b, evidence.displacement, searched, width)
-        features = Features.of(evidence, agree)
+        rival = math.inf
+        if evidence.rival is not None:
+            rival = preference(a, b, evidence.displacement, evidence.rival, width)
+        features = Features.of(evidence, agree, rival)
         yield Weighing(evidence, features, *confidence(features))
 
 

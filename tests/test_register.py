@@ -1,0 +1,148 @@
+"""Links that can be trusted: right where they are called ok, and ok where there is a signal."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from stitchlib.core.filters import binned, has_content
+from stitchlib.core.register import register, register_bytes
+from stitchlib.core.shifts import SearchRange
+from stitchlib.phantom.links import HOPELESS, KINDS, phantom_link
+
+OK = 0.99
+QUICK = 6
+SLOW = 400
+
+
+def measure(kind: str, seeds: range) -> tuple[list[int], list[int], int]:
+    """Return seeds of links that are ok and wrong, of links missed, and how many had a signal."""
+    wrong, missed, signal = [], [], 0
+    for seed in seeds:
+        link = phantom_link(kind, seed)
+        match = register(link.pre, link.post, link.search, least=link.least)
+        off = np.abs(np.subtract(match.refined, link.truth)).max()
+        ok = match.confidence >= OK
+        if ok and (off > 1 or kind in HOPELESS):
+            wrong.append(seed)
+        if kind not in HOPELESS and link.true_ncc() >= 0.2:
+            signal += 1
+            if not ok:
+                missed.append(seed)
+    return wrong, missed, signal
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_wrong_link_is_ok(kind: str) -> None:
+    wrong, missed, _ = measure(kind, range(QUICK))
+    assert not wrong
+    assert len(missed) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_links(kind: str, record_property: pytest.RecordProperty) -> None:
+    wrong, missed, signal = measure(kind, range(10_000, 10_000 + SLOW))
+    record_property("wrong", wrong)
+    record_property("missed", missed)
+    record_property("signal", signal)
+    # One of a thousand over all kinds; here 400 of each.
+    assert len(wrong) <= (0 if kind in HOPELESS else 1)
+    assert len(missed) <= 0.02 * signal
+
+
+def test_a_link_sure_in_z_only_says_so() -> None:
+    rng = np.random.default_rng(0)
+    layers = rng.normal(size=(1, 1, 60)) * np.ones((40, 50, 1))
+    pre = layers[..., 5:45] + 0.1 * rng.normal(size=(40, 50, 40))
+    post = layers[..., 8:48] + 0.1 * rng.normal(size=(40, 50, 40))
+    match = register(pre, post, SearchRange((-6, -6, -6), (6, 6, 6)), least=(5, 5, 5))
+    assert match.displacement[2] == 3
+    assert match.confidence < OK
+    assert match.sure[2] >= OK
+    assert max(match.sure[:2]) < OK
+    assert "sure along z only" in match.reason
+
+
+def test_a_peak_on_the_border_is_not_trusted() -> None:
+    link = phantom_link("clean", 1)
+    d = tuple(int(t) for t in link.truth)
+    beyond = SearchRange(tuple(v - 4 for v in d), d)
+    match = register(link.pre, link.post, beyond, least=link.least)
+    assert match.displacement == d
+    assert match.confidence < OK
+    assert "border" in match.reason
+
+
+def test_fixed_axes_need_no_proof() -> None:
+    link = phantom_link("clean", 1)
+    d = tuple(int(t) for t in link.truth)
+    fixed = SearchRange((d[0], d[1] - 5, d[2]), (d[0], d[1] + 5, d[2]))
+    match = register(link.pre, link.post, fixed, least=link.least)
+    assert match.displacement == d
+    assert match.confidence >= OK
+    assert match.error[0] == match.error[2] == np.inf
+
+
+def test_stated_errors_are_about_right() -> None:
+    off, stated = [], []
+    for seed in range(40):
+        link = phantom_link("photons", seed)
+        match = register(link.pre, link.post, link.search, least=link.least)
+        if match.confidence >= OK:
+            off += [a - b for a, b in zip(match.refined[:2], link.truth, strict=False)]
+            stated += match.error[:2]
+    actual = float(np.sqrt(np.mean(np.square(off))))
+    assert 0.2 < actual / np.median(stated) < 5
+
+
+def test_sub_voxel_offsets_are_measured() -> None:
+    off = []
+    for seed in range(30):
+        link = phantom_link("subvoxel", seed)
+        match = register(link.pre, link.post, link.search, least=link.least)
+        off += np.subtract(match.refined, link.truth)[:2].tolist()
+    assert np.sqrt(np.mean(np.square(off))) < 0.15
+    # Whole numbers would be off by 0.29.
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_swapped_images_negate_the_displacement(seed: int) -> None:
+    link = phantom_link("photons", seed)
+    back = SearchRange(tuple(-v for v in link.search.upper), tuple(-v for v in link.search.lower))
+    forth = register(link.pre, link.post, link.search, least=link.least)
+    other = register(link.post, link.pre, back, least=link.least)
+    assert other.displacement == tuple(-v for v in forth.displacement)
+    assert other.quality == pytest.approx(forth.quality)
+
+
+def test_empty_images_have_no_content_and_faint_ones_have() -> None:
+    rng = np.random.default_rng(1)
+    x = np.linspace(-1, 1, 120)
+    shading = 1 - 0.3 * (x[:, None] ** 2 + x**2)
+    empty = rng.poisson(20 * shading)
+    texture = np.kron(rng.random((30, 30)), np.ones((4, 4)))
+    assert not has_content(empty.astype(np.uint16))
+    assert has_content(rng.poisson(20 * shading + 6 * texture).astype(np.uint16))
+    assert not has_content(np.full((60, 60), 7, np.uint8))
+
+
+def test_binned_is_the_mean_of_blocks() -> None:
+    image = np.random.default_rng(0).integers(0, 60000, (7, 10, 5)).astype(np.uint16)
+    expected = image[:6, :, :4].astype(float).reshape(3, 2, 5, 2, 4, 1).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(binned(image[:, :, :4], (2, 2, 1)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_memory_is_stated_honestly(seed: int) -> None:
+    link = phantom_link("noise", seed, size=1.5)
+    stated = register_bytes(link.pre.shape, link.post.shape, link.search, 2, "auto")
+    tracemalloc.start()
+    try:
+        register(link.pre, link.post, link.search, least=link.least)
+        measured = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert measured <= stated
