@@ -69,7 +69,7 @@ def fit(links: list[list[tuple[Numbers, bool]]]) -> tuple[tuple[float, float], .
         def loss(p: np.ndarray, numbers: np.ndarray = numbers, right: np.ndarray = right) -> float:
             each = _log(p, numbers)
             failed = CAUTION * np.log(-np.expm1(np.minimum(each, -1e-9)))
-            prior = 0.05 * (p[:3] ** 2).sum() + 0.5 * (p[3:] ** 2).sum()
+            prior = 0.01 * (p[:3] ** 2).sum() + 0.05 * (p[3:] ** 2).sum()
             return float(prior - np.where(right, each, failed).sum())
 
         parameters = scipy.optimize.minimize(

@@ -11,8 +11,8 @@ from stitchlib.core.evidence import Evidence
 AXES = "xyz"
 CERTAIN = 0.99
 """Confidence from which a reason is not needed."""
-_MOST = 60.0
-"""Evidence beyond this is all the same."""
+_LEAST, _MOST = -10.0, 30.0
+"""Evidence beyond these is all the same."""
 _NO_RIVAL = 30.0
 """Standard deviations that stand for having no other peak in the range at all."""
 _SELECTED = 3.0
@@ -80,11 +80,11 @@ def _both(first: float, second: float) -> float:
 
 
 def _bounded(value: float) -> float:
-    """Compress a number: proportional where small, logarithmic beyond about 5."""
-    return math.asinh(max(-_MOST, min(_MOST, value)) / 5)
+    """Bound a number: more evidence, or more against it, is all the same."""
+    return max(_LEAST, min(_MOST, value)) / 5
 
 
-GATES = ((-3.03, 4.01), (-2.25, 2.82), (2.26, 4.92))
+GATES = ((-3.08, 3.46), (-1.96, 3.94), (0.77, 6.27))
 """Constant and slope of each feature's logistic function; made by benchmarks/calibration.py."""
 _BORDER = 0.85
 """Factor for a peak on the border of its range: the truth may lie outside."""
