@@ -64,6 +64,29 @@ def _check_corner_tile(volume: Path, placed: dict[str, tuple[int, int, int]]) ->
             np.testing.assert_array_equal(part, tile)
 
 
+def test_wells_of_a_plate_are_told_apart(tmp_path: Path) -> None:
+    """Well B03 has cells in its overlap; B02 has nothing there, and must not be called ok."""
+    folder, meta = real_set("imagexpress_3433")
+    rows = ["dataset\ttile\tchannel\tpath\ttile_x\ttile_y\tx\ty"]
+    for tile in meta["tiles"]:
+        name, y, x = f"s{tile['col']}", *tile["nominal"][-2:]
+        rows.append(
+            f"{tile['well']}\t{name}\t{tile['channel']}\t{folder / tile['file']}"
+            f"\t{tile['col']}\t{tile['row']}\t{x}\t{y}"
+        )
+    (tmp_path / "tiles.tsv").write_text("\n".join(rows) + "\n")
+    write_config(
+        tmp_path, tiles="tiles.tsv", align={"max_shift": {"x": 10, "y": 10, "z": 1}}
+    )
+    run(tmp_path)
+    (good,) = table(tmp_path / "results" / "B03" / "pairs.tsv")
+    assert good["status"] == "ok"
+    assert abs(float(good["displacement_x"]) - 232) <= 1
+    (bad,) = table(tmp_path / "results" / "B02" / "pairs.tsv")
+    assert bad["status"] != "ok"
+    assert bad["reason"]
+
+
 def test_laser_scanning_tiles_agree_with_the_record_within_a_pixel(tmp_path: Path) -> None:
     meta = write_sheet("lscm_speckle1", tmp_path / "tiles.tsv")
     write_config(

@@ -72,13 +72,15 @@ def has_content(image: NDArray[Any]) -> bool:
     """
     factors = tuple(min(f, n) for f, n in zip((4, 4, 2), image.shape, strict=False))
     blocks = binned(image, factors).astype(np.float64)
+    if image.min() == image.max():
+        return False
     if blocks.size < 40:
         return True
     blocks = _less_surface(blocks)
     per_block = math.prod(factors)
     within = _noise_variance(image, factors)
     if within <= 0:
-        return bool(blocks.var() > 0)
+        return True
     ratio = blocks.var() * per_block / within
     return bool(ratio > 1 + _CERTAIN * math.sqrt(2 / blocks.size * (1 + 1 / per_block)))
 
