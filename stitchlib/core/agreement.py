@@ -26,6 +26,10 @@ STEP = 2
 """Voxels to the neighbours: one is within what is right."""
 MOST_VOXELS = 1 << 19
 """Overlaps are cut to their centre beyond this."""
+_FIRST_VOXELS = 1 << 17
+"""So much of the centre is looked at first."""
+_PLAIN = 10.0
+"""Standard deviations from which no more of the overlap is looked at."""
 
 
 def preference(
@@ -47,9 +51,24 @@ def preference(
     float
         Standard deviations; infinite where the two have no voxel in common to compare.
     """
-    windows = _common(pre.shape, post.shape, best, other)
-    if windows is None:
-        return math.inf
+    found = math.inf
+    for most in (_FIRST_VOXELS, MOST_VOXELS):
+        windows = _common(pre.shape, post.shape, best, other, most)
+        if windows is None:
+            return math.inf
+        found = _preference(pre, post, best, other, windows, width)
+        if found >= _PLAIN or math.prod(b - a for a, b in windows) < most // 2:
+            break
+    return found
+
+
+Windows = list[tuple[int, int]]
+
+
+def _preference(
+    pre: NDArray[Any], post: NDArray[Any], best: Point, other: Point, windows: Windows, width: float
+) -> float:
+    """Return the preference within windows of post."""
     b = _centred(post, windows, (0,) * len(best))
     first, second = (_centred(pre, windows, d) for d in (best, other))
     norm = float(np.vdot(first, first))
@@ -68,8 +87,8 @@ def preference(
 
 
 def _common(
-    shape_pre: Point, shape_post: Point, best: Point, other: Point
-) -> list[tuple[int, int]] | None:
+    shape_pre: Point, shape_post: Point, best: Point, other: Point, most: int
+) -> Windows | None:
     """Return first and end voxel of post, per axis, that both displacements compare."""
     windows = []
     for k, j, n, m in zip(best, other, shape_pre, shape_post, strict=True):
@@ -77,7 +96,7 @@ def _common(
         if high <= low:
             return None
         windows.append((low, high))
-    while math.prod(b - a for a, b in windows) > MOST_VOXELS:
+    while math.prod(b - a for a, b in windows) > most:
         extents = [b - a for a, b in windows]
         axis = extents.index(max(extents))
         low, high = windows[axis]
@@ -86,7 +105,7 @@ def _common(
     return windows
 
 
-def _centred(image: NDArray[Any], windows: list[tuple[int, int]], by: Point) -> NDArray[np.float32]:
+def _centred(image: NDArray[Any], windows: Windows, by: Point) -> NDArray[np.float32]:
     part = image[tuple(slice(a + k, b + k) for (a, b), k in zip(windows, by, strict=True))]
     found = part.astype(np.float32)
     found -= found.mean(dtype=np.float64)

@@ -13,8 +13,8 @@ from stitchlib.core.shifts import SearchRange
 
 COARSE_FROM = 1 << 20
 """Voxels of both images together from which a coarse level is worth its while."""
-DECIDE_ON = 1 << 19
-"""Most voxels of the overlap on which a candidate is decided."""
+DECIDE_ON = (1 << 17, 1 << 20)
+"""Voxels of the overlap on which a candidate is decided: first so many, if need be more."""
 _LEAST_EXTENT = 24
 """Axes with fewer voxels, or of smaller ranges than four, stay as they are."""
 
@@ -58,7 +58,7 @@ def around(displacement: Point, by: Point, search: SearchRange) -> SearchRange:
     return SearchRange(tuple(lower), tuple(upper))
 
 
-def central(images: Images, local: SearchRange) -> tuple[Images, SearchRange, Point]:
+def central(images: Images, local: SearchRange, most: int) -> tuple[Images, SearchRange, Point]:
     """Cut two images to a central part of their overlap.
 
     Parameters
@@ -67,11 +67,13 @@ def central(images: Images, local: SearchRange) -> tuple[Images, SearchRange, Po
         Pre and post.
     local : SearchRange
         Displacements that are to be decided, voxels.
+    most : int
+        Voxels of the part, at most.
 
     Returns
     -------
     tuple of ndarray
-        Parts of pre and of post; about 2¹⁹ voxels each at most.
+        Parts of pre and of post, that of post a little larger.
     SearchRange
         The displacements in coordinates of the parts.
     tuple of int
@@ -80,7 +82,7 @@ def central(images: Images, local: SearchRange) -> tuple[Images, SearchRange, Po
     pre, post = images
     lower = [max(0, b) for b in local.upper]
     upper = [min(n, a + m) for a, n, m in zip(local.lower, pre.shape, post.shape, strict=True)]
-    while math.prod(b - a for a, b in zip(lower, upper, strict=True)) > DECIDE_ON:
+    while math.prod(b - a for a, b in zip(lower, upper, strict=True)) > most:
         extents = [b - a for a, b in zip(lower, upper, strict=True)]
         axis = extents.index(max(extents))
         quarter = (extents[axis] + 3) // 4

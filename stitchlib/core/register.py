@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stitchlib.core.agreement import MOST_VOXELS, against_neighbours, preference
 from stitchlib.core.boxes import Point
-from stitchlib.core.coarse import COARSE_FROM, around, central, coarse, factors
+from stitchlib.core.coarse import COARSE_FROM, DECIDE_ON, around, central, coarse, factors
 from stitchlib.core.confidence import CERTAIN, Features, confidence, reason
 from stitchlib.core.correlate import bytes_needed
 from stitchlib.core.correlate import search as exact_search
@@ -144,7 +144,16 @@ def _from_coarse(images: Images, search: SearchRange, least: Point) -> Weighing 
     except NoOverlapError:
         return None
     local = around(rough.evidence.displacement, by, search)
-    parts, shifted, moved = central(images, local)
+    for most in DECIDE_ON:
+        found = _decided(images, local, rough, most)
+        if found.confidence >= CERTAIN:
+            break
+    return found
+
+
+def _decided(images: Images, local: SearchRange, rough: Weighing, most: int) -> Weighing:
+    """Decide a candidate on so many voxels of the overlap, at full resolution."""
+    parts, shifted, moved = central(images, local, most)
     ones = (1,) * len(moved)
     fine = _surest(weighings(*parts, shifted, ones))
     features = fine.features.together(rough.features, fine.evidence.border)
