@@ -152,9 +152,7 @@ def _nothing(pair: Pair, measure: str, status: str, reason: str) -> Link:
     )  # fmt: skip
 
 
-def memory_needed(
-    shapes: Mapping[str, tuple[int, ...]], pairs: list[Pair], itemsize: int, method: Method = "auto"
-) -> int:
+def memory_needed(shapes: Mapping[str, tuple[int, ...]], pairs: list[Pair], itemsize: int) -> int:
     """Return the most bytes that aligning one of the pairs allocates, its inputs included."""
     most = 0
     for pair in pairs:
@@ -162,8 +160,6 @@ def memory_needed(
         if any(part.empty for part in parts):
             continue
         by = tuple(a - b for a, b in zip(parts[0].lower, parts[1].lower, strict=True))
-        needed = register_bytes(
-            parts[0].shape, parts[1].shape, _moved(pair.search, by), itemsize, method
-        )
+        needed = register_bytes(parts[0].shape, parts[1].shape, _moved(pair.search, by), itemsize)
         most = max(most, sum(part.size for part in parts) * itemsize + needed)
     return most

@@ -25,7 +25,7 @@ Overlap = float | int | tuple[float, float]
 class AlignOptions:
     """How neighbours are aligned."""
 
-    method: Literal["auto", "exact", "mip"]
+    method: Literal["auto", "exact"]
     """Where candidates come from."""
     measure: str
     """'ncc' or 'ssd'."""

@@ -422,3 +422,24 @@ def test_ways_of_writing_are_checked(tmp_path, options, message):
 def test_unknown_channels_are_named():
     with pytest.raises(InputError, match=r"no channel 'dapi'; give one of \('c0',\)"):
         whole(Phantom(**SMALL), "dapi")
+
+
+def test_new_difficulties_do_what_they_say():
+    plain = Phantom(grid=(2, 1), tile_shape=(64, 60), overlap=20, jitter=3, read_noise=0, seed=3)
+    first = (0, 0)
+    whole = plain.tile(first, "c0").astype(float)
+    dim = replace(plain, vignetting=0.4, photons=math.inf).tile(first, "c0") - 100.0
+    even = replace(plain, photons=math.inf).tile(first, "c0") - 100.0
+    assert dim[32, 30] == pytest.approx(even[32, 30], abs=1)
+    assert dim[0, 0] == pytest.approx(0.6 * even[0, 0], rel=0.1)
+    empty = replace(plain, empty=(first,)).tile(first, "c0").astype(float)
+    assert empty.mean() == pytest.approx(100 + 0.03 * 200 * 5, rel=0.05)
+    repeated = replace(plain, period=16, photons=math.inf).tile(first, "c0")
+    assert np.array_equal(repeated[16:], repeated[:-16])
+    shifted = replace(plain, subvoxel=True)
+    assert any(v % 1 for corner in shifted.truth.values() for v in corner)
+    assert whole.std() > 0
+    with pytest.raises(InputError, match="vignetting"):
+        replace(plain, vignetting=1.5)
+    with pytest.raises(InputError, match="texture"):
+        replace(plain, texture="wood")

