@@ -570,6 +570,7 @@ def test_a_shard_takes_no_more_memory_than_it_says(
         tracemalloc.stop()
     needed = memory_needed(plan)
     assert peak <= needed, f"{peak / needed:.2f} of {needed}"
-    # A bound that is far too high would keep jobs from running side by side.
-    assert needed < 2 * peak
+    # A bound that is far too high would keep jobs from running side by side; it is loosest where
+    # many tiles lie on top of each other.
+    assert needed < 4 * peak
     assert runs.card_mb({"stage": "stitch", **plan.as_json()}) == runs.BASE_MB + needed // 2**20
