@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.16")
@@ -11,7 +12,10 @@ min_version("9.16")
 sys.path.insert(0, str(workflow.current_basedir))
 
 
-configfile: "config/config.yaml"
+# A configuration that is named on the command line is the whole configuration.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -24,5 +28,12 @@ include: "workflow/rules/assemble.smk"
 rule all:
     default_target: True
     input:
-        [ancient(record) for record in wanted_records()],
+        ancient(wanted_records),
     localrule: True
+
+
+onsuccess:
+    if RUN is not None:
+        cleaned = clean_finished(RUN)
+        if cleaned:
+            logger.info(cleaned)

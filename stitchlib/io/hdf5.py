@@ -62,16 +62,18 @@ def write_chunks(dataset: h5py.Dataset, lower: Point, block: NDArray[Any]) -> No
         Corner (x, y, z) of the block in the dataset, at a chunk's corner.
     block : array, axes (x, y, z)
         Voxels; where it ends inside a chunk, the rest of that chunk must lie outside the dataset.
+        That rest is fill: a volume that the chunk is copied to may be larger.
     """
     chunk = dataset.chunks[::-1]
     stack = block.T
-    whole = np.zeros(dataset.chunks, dataset.dtype)
+    fill = dataset.fillvalue
+    whole = np.full(dataset.chunks, fill, dataset.dtype)
     for z in range(0, block.shape[2], chunk[2]):
         for y in range(0, block.shape[1], chunk[1]):
             for x in range(0, block.shape[0], chunk[0]):
                 part = stack[z : z + chunk[2], y : y + chunk[1], x : x + chunk[0]]
                 if part.shape != whole.shape:
-                    whole[...] = 0
+                    whole[...] = fill
                 whole[tuple(map(slice, part.shape))] = part
                 offset = (lower[2] + z, lower[1] + y, lower[0] + x)
                 dataset.id.write_direct_chunk(offset, _encode(whole, dataset))

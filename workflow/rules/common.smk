@@ -1,5 +1,13 @@
 # What the rules share: the run, the folders, and the resources of a job.
+#
+# Results are named by what made them: a job runs because the file of that name does not exist. So
+# every input is ancient() (dates decide nothing), every job is a `shell:` line (its code is no
+# trigger; a stage's version in its card is), and whatever is kept is an input of `all`, so that it is
+# made again where it is gone.
+from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
+from stitchlib.leases import others, take_for_run
+from stitchlib.progress import show_progress
 from stitchlib.runs import Run, job_mb, shards_of, tables_of
 
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
@@ -21,20 +29,36 @@ RUN = None
 if workflow.is_main_process:
     try:
         RUN = Run.of(config)
+        take_for_run(RUN.config.results, RUN.datasets)
         RUN.write_cards()
+        if not others(RUN.config.results, RUN.datasets):
+            RUN.drop_records()
+        show_progress(RUN)
     except StitchlibError as error:
         raise WorkflowError(str(error)) from None
 
 
-def wanted_records():
-    return [] if RUN is None else [str(d.dataset_record) for d in RUN.datasets.values()]
+def keep_records():
+    """Whether records must stay as they are: a dry run beside a run whose records they are."""
+    return workflow.dryrun and bool(others(RUN.config.results, RUN.datasets, "run"))
+
+
+def wanted_records(wildcards):
+    if RUN is None:
+        return []
+    if not keep_records():
+        RUN.drop_records()
+    return [str(dataset.dataset_record) for dataset in RUN.datasets.values()]
 
 
 def finished(wildcards):
     """What is wanted of a dataset, known when its tiles are placed."""
     dataset = RUN.datasets[wildcards.dataset]
     checkpoints.place.get(dataset=wildcards.dataset, digest=dataset.place_card.digest)
-    return [str(path) for path in dataset.finish()]
+    try:
+        return [str(path) for path in dataset.finish(drop=not keep_records())]
+    except StitchlibError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def memory(wildcards, input):
