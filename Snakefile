@@ -28,7 +28,7 @@ include: "workflow/rules/assemble.smk"
 rule all:
     default_target: True
     input:
-        ancient(wanted_records),
+        [ancient(record) for record in wanted_records()],
     localrule: True
 
 

@@ -59,15 +59,10 @@ class Run:
             run.check()
         return cls(config, runs)
 
-    def write_cards(self) -> None:
-        """Write the cards that are known before anything has run."""
+    def prepare(self, *, drop: bool = True) -> None:
+        """Write the cards, and forget records that cannot be trusted; see `DatasetRun.prepare`."""
         for run in self.datasets.values():
-            run.write_cards()
-
-    def drop_records(self) -> None:
-        """Forget records whose files are gone or not theirs, so that their jobs run again."""
-        for run in self.datasets.values():
-            run.drop_records()
+            run.prepare(drop=drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +247,26 @@ class DatasetRun:
         self.place_card.write(self.folder)
         self.dataset_card.write(self.folder)
 
-    def drop_records(self) -> None:
-        """Forget records whose files are gone or not theirs, so that their jobs run again."""
-        for record in (self.place_record, self.dataset_record):
-            if record_problem(record):
-                record.unlink(missing_ok=True)
+    def prepare(self, *, drop: bool) -> None:
+        """Write all cards that can be known, and forget records that cannot be trusted.
+
+        Snakemake looks no further than a result that exists, so the dataset's own record goes
+        wherever something that it stands for is missing.
+
+        Parameters
+        ----------
+        drop : bool
+            Whether records whose files are gone or not theirs are removed, so that their jobs run.
+        """
+        self.write_cards()
+        if record_problem(self.place_record):
+            if drop:
+                self.place_record.unlink(missing_ok=True)
+                self.dataset_record.unlink(missing_ok=True)
+            return
+        wanted = self.finish(drop=drop)
+        if drop and (record_problem(self.dataset_record) or not all(map(Path.exists, wanted))):
+            self.dataset_record.unlink(missing_ok=True)
 
     @property
     def tables(self) -> list[Path]:
@@ -354,10 +364,8 @@ class DatasetRun:
         """Write the cards of everything after the placement, and return what is wanted of it.
 
         With ``drop``, the record of a volume that is not there any more is removed, so that it is
-        made again.
-
-        Only the first call for a placement does something: what becomes of the volume later, for
-        instance by a run beside this one, is the next run's affair.
+        made again. Only the first call for a placement does that: what becomes of the volume later,
+        for instance by a run beside this one, is the next run's affair.
         """
         key = digest_text(self.place_record.read_text(encoding="utf-8"))
         if key not in self._wanted:

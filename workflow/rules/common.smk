@@ -26,29 +26,20 @@ wildcard_constraints:
 
 # Only the main process plans: a job on a cluster is asked for one file and reads its card alone.
 RUN = None
+DRY_RUN = bool(getattr(workflow.output_settings, "dryrun", False))
 if workflow.is_main_process:
     try:
         RUN = Run.of(config)
         take_for_run(RUN.config.results, RUN.datasets)
-        RUN.write_cards()
-        if not others(RUN.config.results, RUN.datasets):
-            RUN.drop_records()
+        # A look at what would run must not take away records that a run beside it has just made.
+        RUN.prepare(drop=not (DRY_RUN and others(RUN.config.results, RUN.datasets, "run")))
         show_progress(RUN)
     except StitchlibError as error:
         raise WorkflowError(str(error)) from None
 
 
-def keep_records():
-    """Whether records must stay as they are: a dry run beside a run whose records they are."""
-    return workflow.dryrun and bool(others(RUN.config.results, RUN.datasets, "run"))
-
-
-def wanted_records(wildcards):
-    if RUN is None:
-        return []
-    if not keep_records():
-        RUN.drop_records()
-    return [str(dataset.dataset_record) for dataset in RUN.datasets.values()]
+def wanted_records():
+    return [] if RUN is None else [str(d.dataset_record) for d in RUN.datasets.values()]
 
 
 def finished(wildcards):
@@ -56,7 +47,7 @@ def finished(wildcards):
     dataset = RUN.datasets[wildcards.dataset]
     checkpoints.place.get(dataset=wildcards.dataset, digest=dataset.place_card.digest)
     try:
-        return [str(path) for path in dataset.finish(drop=not keep_records())]
+        return [str(path) for path in dataset.finish(drop=not DRY_RUN)]
     except StitchlibError as error:
         raise WorkflowError(str(error)) from None
 
