@@ -166,3 +166,33 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def clean_lines(run: Run, *, shards: bool, dry_run: bool) -> Iterator[str]:
+    """Clean as a person asked for it, and yield the lines that tell what is done.
+
+    Raises
+    ------
+    InputError, BusyError
+        Where a dataset must not be cleaned now; the others before it are.
+    """
+    for dataset in run.datasets.values():
+        files = leftovers(dataset, shards=shards)
+        yield f"{dataset.folder}: {_summary(files)}"
+        for kind in dict.fromkeys(file.kind for file in files):
+            sizes = [file.size for file in files if file.kind == kind]
+            yield f"  {kind:14} {len(sizes):6} files {size_text(sum(sizes)):>10}"
+        if any(file.kind == "shards in use" for file in files):
+            yield "  The next run of snakemake makes the shards in use again, and the volume."
+        if files and not dry_run:
+            with cleaning(run.config.results, [dataset.dataset.name]):
+                remove(dataset, files)
+            yield "  removed"
+    if dry_run:
+        yield "Nothing was removed (--dry-run)."
+
+
+def _summary(files: Sequence[Leftover]) -> str:
+    if not files:
+        return "nothing to clean"
+    return f"{len(files)} files to remove, {size_text(sum(file.size for file in files))}"
