@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 Content = Mapping[str, Any]
@@ -22,15 +23,29 @@ _LABELS = {
 }
 
 
-def describe(old: Content, new: Content, move: Sequence[int] = (0, 0, 0)) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a card does not know of itself."""
+
+    move: tuple[int, ...] = (0, 0, 0)
+    """How far the volume's least corner moved, voxels; positions in cards count from there."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Tile and channel of image files, by path."""
+
+    def name(self, path: str) -> str:
+        """Return what a person calls an image file."""
+        return self.names.get(path, path)
+
+
+def describe(old: Content, new: Content, context: Context) -> list[str]:
     """Tell why ``new`` is another card than ``old``, both of one job, most telling things first.
 
     Parameters
     ----------
     old, new : mapping
         Contents of the cards.
-    move : sequence of int
-        How far the volume's least corner moved, voxels. Positions in cards count from there.
+    context : Context
+        What is to be known besides.
     """
     found: list[str] = []
     if old["version"] != new["version"]:
@@ -42,7 +57,7 @@ def describe(old: Content, new: Content, move: Sequence[int] = (0, 0, 0)) -> lis
             continue
         special = _SPECIAL.get((str(new["stage"]), key))
         if special is not None and key in old and key in new:
-            found += special(old[key], new[key], move)
+            found += special(old[key], new[key], context)
         else:
             label = _LABELS.get(key, key)
             found.append(f"{label}: {_short(old.get(key))} → {_short(new.get(key))}")
@@ -84,7 +99,7 @@ def _difference(new: Sequence[int], old: Sequence[int]) -> list[int]:
 
 
 def _align_images(
-    old: Mapping[str, Content], new: Mapping[str, Content], _: Sequence[int]
+    old: Mapping[str, Content], new: Mapping[str, Content], _: Context
 ) -> Iterator[str]:
     for name in sorted({*old, *new}):
         if name not in old or name not in new:
@@ -95,7 +110,7 @@ def _align_images(
             yield f"tile {name}: its shape changed"
 
 
-def _pairs(old: Sequence[Content], new: Sequence[Content], _: Sequence[int]) -> Iterator[str]:
+def _pairs(old: Sequence[Content], new: Sequence[Content], _: Context) -> Iterator[str]:
     before, after = ({(p["pre"], p["post"]): p for p in pairs} for pairs in (old, new))
     for pair in sorted({*before, *after}):
         name = " – ".join(pair)
@@ -108,9 +123,7 @@ def _pairs(old: Sequence[Content], new: Sequence[Content], _: Sequence[int]) -> 
             yield f"another {' and '.join(words)} (align.overlap, align.max_shift or the sheet)"
 
 
-def _placed_tiles(
-    old: Sequence[Content], new: Sequence[Content], _: Sequence[int]
-) -> Iterator[str]:
+def _placed_tiles(old: Sequence[Content], new: Sequence[Content], _: Context) -> Iterator[str]:
     before, after = ({t["tile"]: t for t in tiles} for tiles in (old, new))
     for name in sorted({*before, *after}):
         if name not in before or name not in after:
@@ -122,37 +135,36 @@ def _placed_tiles(
         yield "tiles stand in another order in the sheet"
 
 
-def _tables(old: Sequence[str], new: Sequence[str], _: Sequence[int]) -> Iterator[str]:
+def _tables(old: Sequence[str], new: Sequence[str], _: Context) -> Iterator[str]:
     more, fewer = len({*new} - {*old}), len({*old} - {*new})
     if more or fewer:
         yield f"{more} pair tables are new" if more else f"{fewer} pair tables are gone"
 
 
-def _fused_tiles(
-    old: Sequence[Content], new: Sequence[Content], move: Sequence[int]
-) -> Iterator[str]:
+def _fused_tiles(old: Sequence[Content], new: Sequence[Content], context: Context) -> Iterator[str]:
     before, after = ({t["path"]: t for t in tiles} for tiles in (old, new))
     for path in sorted({*before, *after}):
+        name = context.name(path)
         if path not in before:
-            yield f"{path}: now touches it"
+            yield f"{name}: now touches it"
         elif path not in after:
-            yield f"{path}: touches it no more"
+            yield f"{name}: touches it no more"
         else:
-            if text := file_change(path, before[path], after[path]):
+            if text := file_change(name, before[path], after[path]):
                 yield text
             relative = _difference(after[path]["lower"], before[path]["lower"])
-            absolute = [r + m for r, m in zip(relative, move, strict=True)]
+            absolute = [r + m for r, m in zip(relative, context.move, strict=True)]
             if any(absolute):
-                yield f"{path}: moved by {_point(absolute)}"
-    if any(move):
-        yield f"the volume's least corner moved by {_point(move)}, so all of it does"
+                yield f"{name}: moved by {_point(absolute)}"
+    if any(context.move):
+        yield f"the volume's least corner moved by {_point(context.move)}, so all of it does"
 
 
-def _shard_box(old: Any, new: Any, _: Sequence[int]) -> Iterator[str]:
+def _shard_box(old: Any, new: Any, _: Context) -> Iterator[str]:
     yield f"it ends elsewhere ({_point(old[1])} → {_point(new[1])})"
 
 
-def _levels(old: Sequence[Content], new: Sequence[Content], _: Sequence[int]) -> Iterator[str]:
+def _levels(old: Sequence[Content], new: Sequence[Content], _: Context) -> Iterator[str]:
     if len(old) != len(new):
         yield f"levels of the pyramid: {len(old)} → {len(new)}"
     for level, (a, b) in enumerate(zip(old, new, strict=False)):
@@ -163,7 +175,7 @@ def _levels(old: Sequence[Content], new: Sequence[Content], _: Sequence[int]) ->
 
 
 def _assembled(
-    old: Mapping[str, Sequence[Content]], new: Mapping[str, Sequence[Content]], _: Sequence[int]
+    old: Mapping[str, Sequence[Content]], new: Mapping[str, Sequence[Content]], _: Context
 ) -> Iterator[str]:
     before, after = ({s["path"] for group in g.values() for s in group} for g in (old, new))
     if after - before:
@@ -172,7 +184,7 @@ def _assembled(
         yield f"{len(before - after)} shards are gone"
 
 
-def _channels(old: Sequence[str], new: Sequence[str], _: Sequence[int]) -> Iterator[str]:
+def _channels(old: Sequence[str], new: Sequence[str], _: Context) -> Iterator[str]:
     for name in [n for n in new if n not in old]:
         yield f"channel {name}: new"
     for name in [n for n in old if n not in new]:

@@ -207,7 +207,8 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
     for axis, (lower, upper) in (raw["stitch"]["region"] or {}).items():
         if lower >= upper:
             yield (
-                f"stitch.region.{axis} = {[lower, upper]!r}: holds no voxel; write [first, last + 1]"
+                f"stitch.region.{axis} = {[lower, upper]!r}: holds no voxel; "
+                "write [first, last + 1]"
             )
     if not math.isfinite(raw["stitch"]["fill"]):
         yield f"stitch.fill = {raw['stitch']['fill']!r}: must be a finite number"

@@ -62,6 +62,6 @@ def _check_images(images: Iterable[Mapping[str, Any]], folder: Path) -> None:
         stat = path.stat()
         if (stat.st_size, stat.st_mtime_ns) != (image["size"], image["mtime_ns"]):
             raise InputError(
-                f"{path}: was replaced since the run was planned (now {stat.st_size} bytes, planned "
-                f"for {image['size']}; or its date differs). Start the run again"
+                f"{path}: was replaced since the run was planned ({image['size']} bytes then, "
+                f"{stat.st_size} now; or its date differs). Start the run again"
             )

@@ -1,12 +1,12 @@
 """Who is at work on some results: one small file per process in ``{results}/.runs``.
 
-A run takes a lease before it looks at what is there, and gives it up when its process ends. Cleaning
-takes one of its own kind: it gives way to every run on the same datasets, and runs that start
-meanwhile wait until it is done. Each side writes its own lease *before* it looks for others, so at
-least one of the two sees the other.
+A run takes a lease before it looks at what is there, and gives it up when its process ends.
+Cleaning takes one of its own kind: it gives way to every run on the same datasets, and runs that
+start meanwhile wait until it is done. Each side writes its own lease *before* it looks for others,
+so at least one of the two sees the other.
 
 A lease whose process is dead (killed, or the machine was restarted) counts for nothing. Whether a
-process of another machine lives can't be told: its lease counts until it is given up, or for a week.
+process of another machine lives can't be told: its lease counts until it is given up, or a week.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Lease:
 def _host() -> str:
     """Return the name of the machine, and of the container where there are some."""
     try:
-        return f"{socket.gethostname()}:{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{socket.gethostname()}:{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return socket.gethostname()
 
@@ -163,8 +163,8 @@ def cleaning(results: Path, datasets: Iterable[str]) -> Iterator[None]:
         busy = others(results, names)
         if busy:
             raise BusyError(
-                f"{results}: nothing was removed because of {busy[0]}; clean when it is done. If it "
-                f"is not there any more, remove {busy[0].path}"
+                f"{results}: nothing was removed because of {busy[0]}; clean when it is "
+                f"done. If it is not there any more, remove {busy[0].path}"
             )
         yield
     finally:

@@ -157,7 +157,6 @@ def _stage(jobs: dict[str, tuple[int, int]]) -> _Stage:
     return _Stage(jobs, sum(count for count, _ in missing.values()))
 
 
-
 def show_progress(run: Run) -> None:
     """Follow the Snakemake run of this process, where standard error is a terminal."""
     if sys.stderr.isatty():

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stitchlib.cards import Card
-from stitchlib.changes import describe
+from stitchlib.changes import Context, describe
 from stitchlib.core.boxes import Point
 from stitchlib.errors import InputError
 from stitchlib.io.files import read_json
@@ -63,7 +63,6 @@ class _Folder:
     """What is in a dataset's folder, from one listing."""
 
     path: Path
-    _cards: dict[tuple[str, str], list[tuple[float, str]]] = field(default_factory=dict)
 
     @cached_property
     def files(self) -> Mapping[str, float]:
@@ -102,7 +101,7 @@ class _Folder:
             return content
         return None
 
-    def why(self, card: Card, move: Sequence[int] = (0, 0, 0)) -> tuple[str, ...]:
+    def why(self, card: Card, context: Context | None = None) -> tuple[str, ...]:
         """Tell why a job would run whose result is not there."""
         if f"benchmarks/{card.stage}/{card.stem}.tsv" in self.files:
             return ("its result was removed",)
@@ -111,7 +110,7 @@ class _Folder:
         old = self.before(card)
         if old is None:
             return tuple(failed) or ("not made yet",)
-        return (*failed, *describe(old, json.loads(card.text), move))
+        return (*failed, *describe(old, json.loads(card.text), context or Context()))
 
 
 def _listed(folder: Path, prefix: str) -> Iterator[tuple[str, float]]:
@@ -172,9 +171,7 @@ def _place_pending(
     return {"": folder.why(run.place_card)}
 
 
-def _after(
-    run: DatasetRun, folder: _Folder, pending: bool
-) -> tuple[StageStatus, StageStatus]:
+def _after(run: DatasetRun, folder: _Folder, pending: bool) -> tuple[StageStatus, StageStatus]:
     """Return how far the stages after the placement are."""
     positions = run.positions() if not record_problem(run.place_record) else _last_positions(run)
     if positions is None:
@@ -184,9 +181,9 @@ def _after(
         return StageStatus("stitch", 0, {}, note), _first_assembly(run)
     finish = run.after(positions)
     note = "if no tile moves; what does is known when they are placed" if pending else ""
-    move = _corner_move(folder, finish)
+    context = Context(_corner_move(folder, finish), _image_names(run))
     shards = {
-        card.name: folder.why(card, move)
+        card.name: folder.why(card, context)
         for card, _ in finish.shards
         if not folder.has("stitch", card.stem)
     }
@@ -221,14 +218,22 @@ def _last_positions(run: DatasetRun) -> list[Point] | None:
     return None
 
 
-def _corner_move(folder: _Folder, finish: Finish) -> list[int]:
+def _image_names(run: DatasetRun) -> dict[str, str]:
+    return {
+        image.path: f"tile {tile.name} ({channel})"
+        for tile in run.dataset.tiles
+        for channel, image in tile.images.items()
+    }
+
+
+def _corner_move(folder: _Folder, finish: Finish) -> tuple[int, ...]:
     """Return how far the volume's least corner moved since the last assembly."""
     if folder.has("assemble", finish.last.stem):
-        return [0, 0, 0]
+        return (0, 0, 0)
     old = folder.before(finish.last)
     if old is None:
-        return [0, 0, 0]
-    return [a - b for a, b in zip(finish.plan.corner, old["corner"], strict=True)]
+        return (0, 0, 0)
+    return tuple(a - b for a, b in zip(finish.plan.corner, old["corner"], strict=True))
 
 
 def status_lines(run: Run, most: int = 8) -> Iterator[str]:
@@ -275,11 +280,7 @@ def _count(stage: StageStatus) -> str:
 
 def _counted(stage: StageStatus, most: int) -> Iterator[str]:
     reasons = stage.reasons.most_common()
-    for reason, count in _shown(reasons, most):
+    for reason, count in reasons[:most]:
         yield f"    {reason}" if stage.total == 1 else f"    {count:>6} × {reason}"
     if len(reasons) > most:
         yield f"    … and {len(reasons) - most} more reasons (--all)"
-
-
-def _shown(reasons: Sequence[tuple[str, int]], most: int) -> Iterable[tuple[str, int]]:
-    return reasons[:most]

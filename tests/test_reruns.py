@@ -11,6 +11,7 @@ import shutil
 import time
 
 import pytest
+
 from workflow import ROOT, SHAPE, Setup, changed_shards, different, same
 
 slow = pytest.mark.slow
@@ -73,32 +74,33 @@ CHANGES = [
         lambda s: s.set(output={"assembly": "virtual"}), (0, 0, 0, 1), id="assembly-virtual"
     ),
     pytest.param(
-        lambda s: s.set(align={"max_shift": {"x": 4, "y": 3, "z": 2}}), (7, 1, 0, 0),
+        lambda s: s.set(align={"max_shift": {"x": 4, "y": 3, "z": 2}}),
+        (7, 1, 0, 0),
         id="align-option-same-result",
-    ),  # fmt: skip
+    ),
     pytest.param(lambda s: s.set(stitch={"fill": 5}), (0, 0, 24, 1), id="fill", marks=slow),
     pytest.param(
-        lambda s: s.set(place={"min_confidence": 0.95}), (0, 1, 0, 0),
-        id="placement-option-same-result", marks=slow,
-    ),  # fmt: skip
-    pytest.param(
-        lambda s: s.set(output={"compression": "none"}), (0, 0, 24, 1), id="compression",
+        lambda s: s.set(place={"min_confidence": 0.95}),
+        (0, 1, 0, 0),
+        id="placement-option-same-result",
         marks=slow,
-    ),  # fmt: skip
-    pytest.param(lambda s: s.set(output={"levels": 4}), (0, 0, 0, 1), id="levels", marks=slow),
-    pytest.param(
-        lambda s: s.set(voxel_size={"z": 9}), (0, 0, 0, 1), id="voxel-size", marks=slow
     ),
+    pytest.param(
+        lambda s: s.set(output={"compression": "none"}),
+        (0, 0, 24, 1),
+        id="compression",
+        marks=slow,
+    ),
+    pytest.param(lambda s: s.set(output={"levels": 4}), (0, 0, 0, 1), id="levels", marks=slow),
+    pytest.param(lambda s: s.set(voxel_size={"z": 9}), (0, 0, 0, 1), id="voxel-size", marks=slow),
     pytest.param(drop_channel, (0, 0, 0, 1), id="channel-removed", marks=slow),
     pytest.param(
         lambda s: s.move("x2y0", (1, 0, 0)), (2, 1, 14, 1), id="outermost-tile-moved", marks=slow
     ),
     pytest.param(touch, (3, 1, 6, 1), id="tile-touched", marks=slow),
     pytest.param(set_back, (3, 1, 6, 1), id="tile-with-date-set-back", marks=slow),
-    pytest.param(
-        lambda s: s.set(reference_channel="c1"), (7, 1, 0, 0), id="reference", marks=slow
-    ),
-]  # fmt: skip
+    pytest.param(lambda s: s.set(reference_channel="c1"), (7, 1, 0, 0), id="reference", marks=slow),
+]
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES)
@@ -154,9 +156,11 @@ LOSSES = [
     pytest.param(edit("positions.tsv"), (0, 1, 0, 0), id="positions-edited"),
     pytest.param(other_volume, (0, 0, 0, 1), id="volume-replaced", marks=slow),
     pytest.param(
-        lambda s: (s.results() / "d.h5").write_text("no"), (0, 0, 0, 1), id="volume-damaged",
+        lambda s: (s.results() / "d.h5").write_text("no"),
+        (0, 0, 0, 1),
+        id="volume-damaged",
         marks=slow,
-    ),  # fmt: skip
+    ),
     *(
         pytest.param(how(name), counts, id=f"{name}-{how.__name__}", marks=slow)
         for name, counts in {
@@ -174,9 +178,11 @@ LOSSES = [
     pytest.param(wipe("shards"), (0, 0, 24, 1), id="shards-deleted", marks=slow),
     pytest.param(wipe("records"), (0, 1, 0, 1), id="records-deleted", marks=slow),
     pytest.param(
-        lambda s: shutil.rmtree(s.folder / ".snakemake"), NO_JOB, id="snakemake-deleted",
+        lambda s: shutil.rmtree(s.folder / ".snakemake"),
+        NO_JOB,
+        id="snakemake-deleted",
         marks=slow,
-    ),  # fmt: skip
+    ),
     pytest.param(future, NO_JOB, id="results-of-the-future", marks=slow),
 ]
 
@@ -204,8 +210,9 @@ AMNESIA = [
     pytest.param(lambda s: ["--rerun-triggers", "mtime"], id="mtime", marks=slow),
     pytest.param(
         lambda s: ["--rerun-triggers", "code", "input", "mtime", "params", "software-env"],
-        id="all-triggers", marks=slow,
-    ),  # fmt: skip
+        id="all-triggers",
+        marks=slow,
+    ),
     pytest.param(lambda s: ["--workflow-profile", "none"], id="no-profile", marks=slow),
     pytest.param(lambda s: s.run("-n") and s.run("-n") and [], id="dry-runs-before", marks=slow),
 ]
@@ -498,8 +505,9 @@ def test_one_dataset_of_many_runs_alone(tmp_path):
     before = setup.touched("b")
     ran = setup.run()
     assert ran.counts[:2] == (1, 1)
-    assert ran.counts[2] == sum("c0" in key and any("x1y0" in e for e in shown)
-                                for key, shown in before.items())  # fmt: skip
+    assert ran.counts[2] == sum(
+        "c0" in key and any("x1y0" in e for e in shown) for key, shown in before.items()
+    )
     assert ran.counts[3] == 1
     for name in "abc":
         check(setup, name)
@@ -570,8 +578,11 @@ def test_two_configurations_in_turn_and_beside_each_other(done, tmp_path):
 def test_the_counts_are_snakemakes_own(done):
     done.change("x1y0")
     text = done.run().text
-    finished = [line.split("Rule: ")[1].rstrip(")") for line in text.splitlines()
-                if line.startswith("Finished jobid")]  # fmt: skip
+    finished = [
+        line.split("Rule: ")[1].rstrip(")")
+        for line in text.splitlines()
+        if line.startswith("Finished jobid")
+    ]
     counted = tuple(finished.count(rule) for rule in ("align", "place", "stitch", "assemble"))
     assert counted == (3, 1, 6, 1)
     assert SHAPE == (40, 40, 8)

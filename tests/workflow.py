@@ -1,4 +1,4 @@
-"""Small acquisitions that can be changed step by step, and Snakemake runs whose jobs are counted."""
+"""Small acquisitions that are changed step by step, and Snakemake runs whose jobs are counted."""
 
 from __future__ import annotations
 
@@ -160,9 +160,7 @@ class Setup:
                 if channel in tile.channels:
                     path = f"tiles/{dataset}-{name}-{channel}.npy"
                     x, y = tile.index
-                    lines.append(
-                        f"{name}\t{channel}\t{path}\t{x}\t{y}" + f"\t{dataset}" * many
-                    )
+                    lines.append(f"{name}\t{channel}\t{path}\t{x}\t{y}" + f"\t{dataset}" * many)
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         (self.folder / "data" / "tiles.tsv").write_text("\n".join(lines) + "\n")
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
@@ -171,15 +169,28 @@ class Setup:
 
     def command(self, *args: str) -> list[str]:
         return [
-            sys.executable, "-m", "snakemake", "-s", str(self.code / "Snakefile"),
-            "--configfile", str(self.folder / "config.yaml"), "--cores", "2", *args,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "snakemake",
+            "-s",
+            str(self.code / "Snakefile"),
+            "--configfile",
+            str(self.folder / "config.yaml"),
+            "--cores",
+            "2",
+            *args,
+        ]
 
     def start(self, *args: str, cwd: Path | None = None, **options) -> subprocess.Popen:
         return subprocess.Popen(
-            self.command(*args), cwd=cwd or self.folder, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, env=environment(), **options,
-        )  # fmt: skip
+            self.command(*args),
+            cwd=cwd or self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(),
+            **options,
+        )
 
     def run(self, *args: str, cwd: Path | None = None, fails: bool = False) -> Ran:
         process = self.start(*args, cwd=cwd)
@@ -190,9 +201,13 @@ class Setup:
     def stitchlib(self, *args: str, fails: bool = False) -> str:
         command = [sys.executable, "-m", "stitchlib", *args]
         done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True,
-            env={**environment(), "PYTHONPATH": str(self.code)}, check=False,
-        )  # fmt: skip
+            command,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            env={**environment(), "PYTHONPATH": str(self.code)},
+            check=False,
+        )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stderr if fails else done.stdout
 
@@ -222,7 +237,9 @@ class Setup:
         for name, corner in corners.items():
             lower = [a - b for a, b in zip(corner, least, strict=True)]
             for channel, version in self.tiles[dataset, name].channels.items():
-                spans = [range(a // 32, (a + n - 1) // 32 + 1) for a, n in zip(lower, SHAPE)]
+                spans = [
+                    range(a // 32, (a + n - 1) // 32 + 1) for a, n in zip(lower, SHAPE, strict=True)
+                ]
                 for index in product(*spans):
                     entry = (name, *lower, version, self.tiles[dataset, name].true)
                     key = (channel, *index)
@@ -241,9 +258,11 @@ class Setup:
         target = self.folder / "fresh"
         shutil.rmtree(target, ignore_errors=True)
         subprocess.run(
-            [sys.executable, str(script), "config.yaml", str(target)], cwd=self.folder, check=True,
+            [sys.executable, str(script), "config.yaml", str(target)],
+            cwd=self.folder,
+            check=True,
             env={**environment(), "PYTHONPATH": str(self.code)},
-        )  # fmt: skip
+        )
         volume = read_volume(target / dataset / f"{dataset}.h5")
         shutil.rmtree(target)
         return volume

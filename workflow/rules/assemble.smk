@@ -5,8 +5,6 @@ rule assemble:
         shards=ancient(lambda wildcards: shards_of(FOLDER.format(**wildcards), wildcards.digest)),
     output:
         f"{FOLDER}/records/assemble.{{digest}}.json",
-    params:
-        volume=f"{FOLDER}/{{dataset}}.h5",
     log:
         f"{FOLDER}/logs/assemble/{{digest}}.log",
     benchmark:
@@ -14,6 +12,8 @@ rule assemble:
     resources:
         mem_mb=1000,
         runtime=600,
+    params:
+        volume=f"{FOLDER}/{{dataset}}.h5",
     message:
         "{wildcards.dataset}: assembling the volume {params.volume}"
     shell:
