@@ -135,8 +135,8 @@ def voxels(path: Path) -> bytes:
 def golden_stitch(folder: Path) -> str:
     parts = []
     for blending in ("interpolation", "max", "min", "mean"):
-        for shard in make_shards(folder, blending):
-            parts.append(voxels(folder / "shards" / shard["path"]))
+        shards = make_shards(folder, blending)
+        parts += [voxels(folder / "shards" / shard["path"]) for shard in shards]
     return digest(*parts)
 
 
