@@ -10,7 +10,11 @@ rule align:
     resources:
         mem_mb=memory,
         runtime=60,
+    params:
+        python=python,
+        script=script("align"),
+        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: aligning the pairs of {wildcards.block}"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/align.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

@@ -13,11 +13,13 @@ rule assemble:
         mem_mb=1000,
         runtime=600,
     params:
-        volume=f"{FOLDER}/{{dataset}}.h5",
+        python=python,
+        script=script("assemble"),
+        volume=volume,
     message:
         "{wildcards.dataset}: assembling the volume {params.volume}"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/assemble.py {input.card:q} {output:q} {params.volume:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.volume:q}"
         " 2> {log:q}"
 
 
@@ -31,7 +33,10 @@ rule dataset:
     log:
         f"{FOLDER}/logs/dataset/{{digest}}.log",
     localrule: True
+    params:
+        python=python,
+        script=script("dataset"),
     message:
         "{wildcards.dataset}: finished"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/dataset.py {input.card:q} {output:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} 2> {log:q}"

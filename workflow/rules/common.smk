@@ -4,6 +4,8 @@
 # every input is ancient() (dates decide nothing), every job is a `shell:` line (its code is no
 # trigger; a stage's version in its card is), and whatever is kept is an input of `all`, so that it is
 # made again where it is gone.
+import sys
+
 from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
 from stitchlib.leases import others, take_for_run
@@ -54,3 +56,22 @@ def finished(wildcards):
 
 def memory(wildcards, input):
     return job_mb(Path(input.card))
+
+
+# Where things stand on this machine. Functions of `input`, because Snakemake then takes them as
+# derived from it: another place is no reason to run a job again. (As names in the shell line they
+# would not be found where this is a module of another workflow.)
+def python(wildcards, input):
+    return sys.executable
+
+
+def script(name):
+    return lambda wildcards, input: f"{SCRIPTS}/{name}.py"
+
+
+def tiles_folder(wildcards, input):
+    return TILES
+
+
+def volume(wildcards, input):
+    return f"{FOLDER}/{{dataset}}.h5".format(**wildcards)

@@ -12,7 +12,11 @@ checkpoint place:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        python=python,
+        script=script("place"),
+        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: placing all tiles"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/place.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

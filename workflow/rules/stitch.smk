@@ -10,7 +10,11 @@ rule stitch:
     resources:
         mem_mb=memory,
         runtime=120,
+    params:
+        python=python,
+        script=script("stitch"),
+        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: stitching shard {wildcards.shard} of channel {wildcards.channel}"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/stitch.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
