@@ -232,6 +232,7 @@ class Setup:
         """What an independent look says each shard shows: tiles, where they lie, and which file."""
         corners = self.corners(dataset)
         least = [min(corner[d] for corner in corners.values()) for d in range(3)]
+        depth = max(c[2] - least[2] + SHAPE[2] for c in corners.values())
         extent = [max(c[d] - least[d] + SHAPE[d] for c in corners.values()) for d in (0, 1)]
         shown: dict[tuple, set] = {}
         for name, corner in corners.items():
@@ -243,7 +244,8 @@ class Setup:
                 for index in product(*spans):
                     entry = (name, *lower, version, self.tiles[dataset, name].true)
                     key = (channel, *index)
-                    shown.setdefault(key, set()).add(entry)
+                    # A chunk is no deeper than the volume, so that all depend on its depth.
+                    shown.setdefault(key, {("depth", depth)}).add(entry)
                     # A halved voxel is the mean of those that exist: whether the volume ends at an
                     # odd voxel shows in the shards whose tiles reach its end.
                     for d in (0, 1):
