@@ -54,6 +54,8 @@ class StitchOptions:
     """'interpolation', 'max', 'min' or 'mean'."""
     fill: float
     """Value of voxels that no tile covers."""
+    region: tuple[tuple[int, int] | None, ...] | None
+    """Half-open range along x, y, z, voxels in the sheet's frame; None = all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ class OutputOptions:
     """Pyramid levels including the full one; None = until no axis is over 256 voxels."""
     compression: str
     """'gzip' or 'none'."""
+    assembly: str
+    """'copy' or 'virtual'."""
+    keep_old: bool
+    """Whether tables and shards that nothing names any more are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +114,6 @@ _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
     (("place", "method"), ("optimization",), "use 'optimization'"),
     (("place", "positions"), (None,), "use null"),
     (("place", "corrections"), (None,), "use null"),
-    (("stitch", "region"), (None,), "use null (the whole extent)"),
-    (("output", "assembly"), ("copy",), "use 'copy'"),
     (("output", "formats"), (["bdv"],), "use [bdv]"),
 )
 
@@ -201,6 +205,12 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: write both ends as fractions or both as voxels"
         elif pair[0] > pair[-1]:
             yield f"{key}: the smaller overlap comes first"
+    for axis, (lower, upper) in (raw["stitch"]["region"] or {}).items():
+        if lower >= upper:
+            yield (
+                f"stitch.region.{axis} = {[lower, upper]!r}: holds no voxel; "
+                "write [first, last + 1]"
+            )
     for key in (
         "voxel_size.x",
         "voxel_size.y",
@@ -232,6 +242,12 @@ def _auto(value: Any) -> int | None:
     return None if value == "auto" else int(value)
 
 
+def _region(value: Mapping[str, list[int]] | None) -> tuple[tuple[int, int] | None, ...] | None:
+    if not value:
+        return None
+    return tuple((value[axis][0], value[axis][1]) if axis in value else None for axis in AXES)
+
+
 def _freeze(raw: Mapping[str, Any]) -> Config:
     align, place, stitch, output = (raw[key] for key in ("align", "place", "stitch", "output"))
     chunk = _triple(output["chunk"])
@@ -254,12 +270,18 @@ def _freeze(raw: Mapping[str, Any]) -> Config:
             pairs_per_job=_auto(align["pairs_per_job"]),
         ),
         place=PlaceOptions(min_confidence=float(place["min_confidence"])),
-        stitch=StitchOptions(blending=stitch["blending"], fill=stitch["fill"]),
+        stitch=StitchOptions(
+            blending=stitch["blending"],
+            fill=stitch["fill"],
+            region=_region(stitch["region"]),
+        ),
         output=OutputOptions(
             chunk=chunk,
             shard=_triple(output["shard"]),
             levels=_auto(output["levels"]),
             compression=output["compression"],
+            assembly=output["assembly"],
+            keep_old=output["keep_old"],
         ),
         mem_mb=_auto(raw["resources"]["mem_mb"]),
         raw=raw,

@@ -120,9 +120,13 @@ def _source(value: dict[str, Any]) -> SourceRecord:
 
 
 def relative_location(path: Path, folder: Path) -> str:
-    """Return ``path`` relative to ``folder`` where that is possible, with forward slashes."""
+    """Return ``path`` relative to ``folder`` where that is possible, with forward slashes.
+
+    Symbolic links on the way to either are followed, because '..' is; the file itself is not.
+    """
+    path = path.parent.resolve() / path.name
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
     except ValueError:  # another drive
         return path.absolute().as_posix()
 

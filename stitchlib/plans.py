@@ -44,7 +44,7 @@ class VolumePlan:
     """How the volume of a dataset is laid out; axes x, y, z."""
 
     corner: Point
-    """Voxel (0, 0, 0) in the sheet's frame: the least corner of all tiles."""
+    """Voxel (0, 0, 0) in the sheet's frame: the least corner of all tiles, or the region's."""
     levels: tuple[Level, ...]
     """From full resolution to the coarsest."""
     shard: Point
@@ -63,19 +63,42 @@ class VolumePlan:
         ``boxes`` are the tiles' boxes relative to the volume's corner.
         """
         found: dict[Point, list[int]] = {}
+        whole = Box.at((0, 0, 0), self.shape)
         for i, box in enumerate(boxes):
+            inside = box.intersection(whole)
+            if inside.empty:
+                continue
             ranges = (
                 range(a // s, -(-b // s))
-                for a, b, s in zip(box.lower, box.upper, self.shard, strict=True)
+                for a, b, s in zip(inside.lower, inside.upper, self.shard, strict=True)
             )
             for index in product(*ranges):
                 found.setdefault(index, []).append(i)
         return dict(sorted(found.items(), key=lambda item: item[0][::-1]))
 
-    def shard_box(self, index: Point) -> Box:
-        """Return the voxels of level 0 that a shard covers, clipped to the volume."""
+    def shard_box(self, index: Point, boxes: Sequence[Box]) -> Box:
+        """Return the voxels of level 0 that a shard makes.
+
+        They end where its tiles do, rounded up to whole voxels of the coarsest level that it makes:
+        beyond there is nothing but fill. So a shard depends on the volume's extent only where its
+        tiles reach it, and a tile added far away leaves it as it is.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Which shard.
+        boxes : sequence of Box
+            The tiles that touch it, relative to the volume's corner; at least one.
+        """
         lower = tuple(i * s for i, s in zip(index, self.shard, strict=True))
-        return Box.at(lower, self.shard).intersection(Box.at((0, 0, 0), self.shape))
+        most = Box.at(lower, self.shard).intersection(Box.at((0, 0, 0), self.shape))
+        covered = hull([box.intersection(most) for box in boxes])
+        factor = self.levels[self.shard_levels - 1].factor
+        upper = tuple(
+            min(end, -(-b // f) * f)
+            for end, b, f in zip(most.upper, covered.upper, factor, strict=True)
+        )
+        return Box(lower, upper)
 
 
 def plan_volume(
@@ -85,9 +108,19 @@ def plan_volume(
     chunk: Point,
     shard: Point,
     levels: int | None,
+    region: Sequence[tuple[int, int] | None] | None = None,
 ) -> VolumePlan:
-    """Lay out the volume that holds ``boxes``; see `VolumePlan`."""
+    """Lay out the volume that holds ``boxes``; see `VolumePlan`.
+
+    ``region`` gives the half-open range of voxels along those axes where it is not all there is.
+    """
     whole = hull(boxes)
+    for axis, asked in enumerate(region or ()):
+        if asked is not None:
+            whole = Box(
+                (*whole.lower[:axis], asked[0], *whole.lower[axis + 1 :]),
+                (*whole.upper[:axis], asked[1], *whole.upper[axis + 1 :]),
+            )
     shape = whole.shape
     plan = tuple(
         _level(shape, factor, chunk) for factor in level_factors(shape, voxel_size, levels)

@@ -92,7 +92,13 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
             shape = level_box(plan.box, factor).shape
             datasets.append(
                 create_dataset(
-                    file, str(level), shape, chunk, dtype=dtype, compression=plan.compression
+                    file,
+                    str(level),
+                    shape,
+                    chunk,
+                    dtype=dtype,
+                    compression=plan.compression,
+                    fill=plan.fill,
                 )
             )
         write_levels(fused, plan.box, [factor for factor, _ in plan.levels], datasets)

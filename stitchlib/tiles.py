@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -247,7 +248,8 @@ def _headers(
             found[key] = [list(reader.shape), str(reader.dtype)]
     if found and cache_file is not None:
         used = {key: value for key, value in remembered.items() if key in keys.values()}
-        write_text(cache_file, canonical_json({**used, **found}))
+        with suppress(OSError):  # it only saves time; who may not write here may still look
+            write_text(cache_file, canonical_json({**used, **found}))
     both = {**remembered, **found}
     return {path: (tuple(both[key][0]), both[key][1]) for path, key in keys.items()}
 

@@ -62,6 +62,7 @@ def write_chunks(dataset: h5py.Dataset, lower: Point, block: NDArray[Any]) -> No
         Corner (x, y, z) of the block in the dataset, at a chunk's corner.
     block : array, axes (x, y, z)
         Voxels; where it ends inside a chunk, the rest of that chunk must lie outside the dataset.
+        That rest is fill: a volume that the chunk is copied to may be larger.
     """
     chunk = dataset.chunks[::-1]
     stack = block.T
@@ -79,7 +80,8 @@ class _Packer:
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._deflate = dataset.compression == "gzip"
-        self._chunk = np.zeros(dataset.chunks, dataset.dtype)
+        self._fill = dataset.fillvalue
+        self._chunk = np.full(dataset.chunks, self._fill, dataset.dtype)
         voxels = self._chunk.reshape(-1).view(np.uint8).reshape(self._chunk.size, -1)
         # Shuffled, a chunk is the lowest byte of all its voxels, then the next one of all, …
         self._voxels = voxels.T if dataset.shuffle else voxels
@@ -87,7 +89,7 @@ class _Packer:
 
     def __call__(self, part: NDArray[Any]) -> bytes:
         if part.shape != self._chunk.shape:
-            self._chunk[...] = 0
+            self._chunk[...] = self._fill
         self._chunk[tuple(map(slice, part.shape))] = part
         np.copyto(self._bytes, self._voxels)
         return _deflate(self._bytes, 1) if self._deflate else self._bytes.tobytes()
