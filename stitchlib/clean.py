@@ -40,7 +40,8 @@ class Leftover:
 
     path: Path
     kind: str
-    """Its folder: cards, pairs, shards, records, logs or benchmarks; or 'shards in use'."""
+    """Its folder: cards, pairs, shards, records, logs or benchmarks; or 'shards in use', or
+    'temporary' for what a killed job left half done."""
     size: int
     """Bytes."""
 
@@ -94,6 +95,11 @@ def _leftovers(run: DatasetRun, shards: bool) -> Iterator[Leftover]:
     used = {("stitch", card.stem) for card, _ in run.after(run.positions()).shards}
     named = {(card.stage, card.stem) for card in run.cards()} | used
     now = time.time()
+    for path in sorted(run.folder.glob(".*.tmp")):  # half a volume, where assembly was killed
+        with suppress(OSError):
+            stat = path.stat()
+            if now - stat.st_mtime > _OLD_SECONDS:
+                yield Leftover(path, "temporary", stat.st_size)
     for top in _FOLDERS:
         for path in sorted((run.folder / top).rglob("*")):
             stem = _stage_and_stem(path.relative_to(run.folder))
@@ -131,7 +137,7 @@ def remove(run: DatasetRun, files: Sequence[Leftover]) -> None:
     """Remove files, and the folders that they leave empty."""
     for file in files:
         file.path.unlink(missing_ok=True)
-    tops = {run.folder / top for top in _FOLDERS}
+    tops = {run.folder, *(run.folder / top for top in _FOLDERS)}
     for folder in sorted({file.path.parent for file in files} - tops, key=str, reverse=True):
         with suppress(OSError):  # not empty
             folder.rmdir()

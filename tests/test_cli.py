@@ -286,6 +286,17 @@ def test_a_process_of_the_same_number_is_another_one(tmp_path):
     assert others(tmp_path, ["d"]) == []
 
 
+def test_what_a_killed_job_left_half_done_goes_after_a_day(work):
+    run = Run.of(work.config).datasets["d"]
+    half = [run.folder / ".d.h5.123.tmp", run.folder / "shards" / "c0" / ".x.h5.123.tmp"]
+    for path in half:
+        path.write_text("half")
+    assert leftovers(run) == []
+    for path in half:
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
+    assert [file.path for file in leftovers(run)] == half
+
+
 def test_sizes():
     assert [size_text(n) for n in (0, 999, 1000, 123456, 5.5e12)] == [
         "0 bytes", "999 bytes", "1.0 kB", "123 kB", "5.5 TB",

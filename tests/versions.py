@@ -46,17 +46,18 @@ def digest(*parts: bytes) -> str:
     return total.hexdigest()[:16]
 
 
-def write_tiles(folder: Path) -> dict[str, dict]:
+def write_tiles(folder: Path, *, agree: bool) -> dict[str, dict]:
+    """Write tiles that show the same where they overlap, or not, so that blending matters."""
     images = {}
-    for name, corner in TRUE.items():
+    for number, (name, corner) in enumerate(TRUE.items()):
         path = folder / f"{name}.npy"
-        np.save(path, picture(corner, 0))
+        np.save(path, picture(corner, 0 if agree else number))
         images[name] = {"path": path.name, "size": 0, "mtime_ns": 0, "shape": list(SHAPE)}
     return images
 
 
 def result_of_align(folder: Path) -> str:
-    images = write_tiles(folder)
+    images = write_tiles(folder, agree=True)
     search = [SearchRange((25, -3, -2), (31, 3, 2)), SearchRange((-3, 24, -2), (3, 30, 2))]
     pairs = [
         Pair("a", "b", 0, (28, 0, 0), search[0], 3),
@@ -102,7 +103,7 @@ def result_of_place(folder: Path) -> str:
 
 
 def make_shards(folder: Path, blending: str) -> list[dict]:
-    images = write_tiles(folder)
+    images = write_tiles(folder, agree=False)
     tiles = tuple((images[n], Box.at(corner, SHAPE)) for n, corner in TRUE.items())
     levels = (((1, 1, 1), (16, 16, 9)), ((2, 2, 1), (16, 16, 9)))
     shards = []
