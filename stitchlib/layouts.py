@@ -33,6 +33,8 @@ class SourceRecord:
     """Lower corner in voxels."""
     tile_position: Point | None
     """Place on the grid."""
+    slicing: tuple[int | tuple[int, int], ...] | None = None
+    """Of a slice: the part of the image, per axis of ``shape``, a plane or (first, end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,28 @@ class LayoutRecord:
 
     sources: tuple[SourceRecord, ...]
     alignments: tuple[AlignmentRecord, ...]
+    position: Point | None = None
+    """Lower corner of the window that the layout shows; None = that of its sources."""
+    shape: Point | None = None
+    """Extent of the window; None = that of its sources."""
+    tile_axes: tuple[str, ...] | None = None
+    """Names of the tags that are grid axes."""
+
+    def _more(self) -> dict[str, Any]:
+        more: dict[str, Any] = {
+            name: _named(value)
+            for name, value in (("position", self.position), ("shape", self.shape))
+            if value is not None
+        }
+        if self.tile_axes is not None:
+            more["tile_axes"] = list(self.tile_axes)
+        return more
 
     def as_text(self) -> str:
         """Return the file's text."""
         return canonical_json(
             {
+                **self._more(),
                 "format": FORMAT,
                 "version": FORMAT_VERSION,
                 "sources": [
@@ -70,6 +89,7 @@ class LayoutRecord:
                         "dtype": s.dtype,
                         "position": _named(s.position),
                         "tile_position": s.tile_position and _named(s.tile_position),
+                        **({"slicing": s.slicing} if s.slicing is not None else {}),
                     }
                     for s in self.sources
                 ],
@@ -102,6 +122,9 @@ def read_layout(path: Path) -> LayoutRecord:
                 AlignmentRecord(a["pre"], a["post"], _point(a["displacement"]), float(a["quality"]))
                 for a in value["alignments"]
             ),
+            _point(value["position"]) if "position" in value else None,
+            _point(value["shape"]) if "shape" in value else None,
+            tuple(value["tile_axes"]) if "tile_axes" in value else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the layout file is damaged: {error!r}") from error
@@ -116,7 +139,12 @@ def _source(value: dict[str, Any]) -> SourceRecord:
         value["dtype"],
         _point(value["position"]),
         None if place is None else _point(place),
+        _slicing(value["slicing"]) if "slicing" in value else None,
     )
+
+
+def _slicing(value: list[Any]) -> tuple[int | tuple[int, int], ...]:
+    return tuple(v if isinstance(v, int) else (int(v[0]), int(v[1])) for v in value)
 
 
 def relative_location(path: Path, folder: Path) -> str:

@@ -1,0 +1,425 @@
+"""Layouts of tiles on a grid."""
+# Documented signatures have many parameters.
+# ruff: noqa: PLR0913
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from stitchlib.api import aligning
+from stitchlib.api.alignments import Alignment
+from stitchlib.api.layouts import Layout
+from stitchlib.api.placing import links_of, points
+from stitchlib.api.regions import SourceRegion
+from stitchlib.api.sources import Source, as_source
+from stitchlib.arrange import grid_positions, relative_positions
+from stitchlib.core.boxes import Point
+from stitchlib.core.shifts import nominal_overlaps, whole_number, whole_numbers
+from stitchlib.errors import InputError
+from stitchlib.layouts import LayoutRecord
+from stitchlib.tags import Expression, grid_axes, tiles_of
+
+
+class TiledLayout(Layout):
+    """Tiles on a grid, each aligned with its next neighbours along every grid axis.
+
+    Grid axis d is image axis d. Gaps are allowed, and indices may start anywhere.
+
+    Parameters
+    ----------
+    sources : nested list, object array or list, optional
+        Source, array, str or Path of every tile: nested as the grid is (first axis outermost, None
+        = no tile), or a flat list with ``tile_positions``, or with ``tile_shape`` (last axis
+        fastest), or along the first axis.
+    expression : str, optional
+        Tag expression of the tiles' file names, such as ``tile_<Y,2>_<X,2>.tif``, instead of
+        ``sources``.
+    tile_axes : list of str, optional
+        The tags that are grid axes, in the order of the image axes; default those named X, Y, Z,
+        else all in the order of the expression.
+    tile_shape : tuple of int, optional
+        Number of tiles along each grid axis.
+    tile_positions : list of tuple of int, optional
+        Place of every tile on the grid.
+    positions : list of tuple of int, shape (ndim,) each, optional
+        Lower corners, voxels. They define the displacements.
+    overlaps : int or tuple of int, optional
+        Overlap of neighbours, voxels: one for all grid axes or one per grid axis; without
+        ``positions`` they define the displacements: extent − overlap.
+    alignments : list of Alignment, optional
+        Default: each tile with its next neighbour along every grid axis.
+    position, shape, dtype, order, location
+        As of `Layout`, voxels.
+
+    Raises
+    ------
+    InputError
+        Where the arguments contradict each other, no file fits the expression, or a tag has several
+        values and is no grid axis; names it.
+    """
+
+    tile_axes: list[str] | None = None
+    """Names of the tags that are grid axes, in the order of the image axes, or None."""
+    expression: Expression | None = None
+    """The expression that the tiles were found by, or None."""
+    _overlaps: Any = None
+
+    def __init__(
+        self,
+        sources: Any = None,
+        expression: Any = None,
+        tile_axes: Any = None,
+        tile_shape: Any = None,
+        tile_positions: Any = None,
+        positions: Any = None,
+        overlaps: Any = None,
+        alignments: Any = None,
+        position: Any = None,
+        shape: Any = None,
+        dtype: Any = None,
+        order: Any = None,
+        location: Any = None,
+    ) -> None:
+        if (sources is None) == (expression is None):
+            raise InputError("a tiled layout needs either sources or an expression")
+        tiles: list[tuple[Any, Point]]
+        if expression is not None:
+            self.expression = Expression.of(expression)
+            self.tile_axes = grid_axes(self.expression, tile_axes)
+            tiles = list(tiles_of(self.expression, self.tile_axes))
+        else:
+            tiles = _on_grid(sources, tile_shape, tile_positions)
+            self.tile_axes = None if tile_axes is None else list(tile_axes)
+        _check_grid([place for _, place in tiles], tile_shape)
+        found = [as_source(tile) for tile, _ in tiles]
+        own_place = all(_is_placed(source) for source in found)
+        for source, (_, place) in zip(found, tiles, strict=True):
+            source.tile_position = place
+        self._overlaps = overlaps
+        super().__init__(found, None, position, shape, dtype, order, location)
+        if positions is not None:
+            self._move_to(_flat_points(positions), self.sources)
+        elif overlaps is not None or not own_place:
+            self._place_on_grid(0 if overlaps is None else overlaps)
+        if alignments is not None:
+            self.alignments = alignments
+        elif positions is not None or (own_place and overlaps is None):
+            self._alignments = [Alignment(*pair) for pair, _ in self._neighbours()]
+
+    def _restore(
+        self,
+        sources: Sequence[Any],
+        alignments: Sequence[Any],
+        record: LayoutRecord,
+        location: str,
+    ) -> None:
+        super()._restore(sources, alignments, record, location)
+        self.expression, self._overlaps = None, None
+        self.tile_axes = None if record.tile_axes is None else list(record.tile_axes)
+
+    def _neighbours(self) -> list[tuple[tuple[Any, Any], int]]:
+        """Return every tile with its next neighbour along every grid axis, and that axis."""
+        at = {source.tile_position: source for source in self.sources}
+        found = []
+        for source in self.sources:
+            place = source.tile_position
+            for axis in range(len(place)):
+                post = at.get((*place[:axis], place[axis] + 1, *place[axis + 1 :]))
+                if post is not None:
+                    found.append(((source, post), axis))
+        return found
+
+    def _place_on_grid(self, overlaps: Any) -> None:
+        """Set displacements to extent − overlap, and place the tiles accordingly.
+
+        Groups of neighbours start where the grid says.
+        """
+        if not self.sources:
+            return
+        voxels = nominal_overlaps(overlaps, self.tile_dim)
+        if self.tile_dim > self.ndim:
+            raise InputError(f"a grid of {self.tile_dim} axes for images of {self.ndim} axes")
+        grid = grid_positions(self.tile_positions, [s.shape for s in self.sources], voxels)
+        self._alignments = []
+        for (pre, post), axis in self._neighbours():
+            nominal = [0] * self.ndim
+            nominal[axis] = pre.shape[axis] - voxels[axis]
+            self._alignments.append(Alignment(pre, post, displacement=nominal))
+        links = links_of(self._alignments, self.sources)
+        groups = links.groups()
+        relative = relative_positions(links, [group[0] for group in groups], "tree")
+        for group in groups:
+            relative[group] += grid[group[0]]
+        self._move_to(list(points(relative)), self.sources)
+
+    @property
+    def tile_dim(self) -> int:
+        """Number of grid axes, int."""
+        return len(self.tile_positions[0]) if self.sources else 0
+
+    @property
+    def tile_positions(self) -> list[Any]:
+        """Places of the tiles on the grid: list of tuple of int, in the order of the sources."""
+        return [source.tile_position for source in self.sources]
+
+    def align_on_tiling(
+        self,
+        overlaps: Any = (50, 50),
+        max_shifts: Any = (-50, 50),
+        clip: Any = None,
+        background: Any = None,
+        processes: Any = None,
+        verbose: bool = False,
+        *,
+        normalize: bool = False,
+        min_overlap: Any = 1,
+    ) -> Self:
+        """Align all neighbours by the overlaps that are expected along the grid axes.
+
+        Parameters
+        ----------
+        overlaps : int, or list of int or tuple
+            Overlaps that are tried, voxels; one for all grid axes or one per grid axis; as in
+            `align_layout_on_tiling`.
+        max_shifts : int, tuple or list
+            Shifts that are tried on the other axes, voxels.
+        clip, background, normalize, min_overlap
+            As in `align_2_sources`.
+        processes : int, 'serial' or None
+            Pairs that are aligned at one time; None = as many as there are cores.
+        verbose : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        TiledLayout
+            This one.
+
+        Raises
+        ------
+        NoOverlapError
+            Where nothing in the range of a pair overlaps; names it.
+        InputError
+            For arguments that cannot be used.
+        """
+        return aligning.align_layout_on_tiling(  # type: ignore[no-any-return]
+            self, overlaps, max_shifts, clip, background, processes, verbose,
+            normalize=normalize, min_overlap=min_overlap,
+        )  # fmt: skip
+
+    def adjust_overlaps(self, overlaps: Any = None) -> None:
+        """Place the tiles anew by an estimate of their overlaps.
+
+        The displacements of the neighbours become extent − overlap, and their qualities −inf, as
+        they are not measured any more; the first tile stays.
+
+        Parameters
+        ----------
+        overlaps : int or tuple of int, optional
+            Voxels: one for all grid axes or one per grid axis; default those that the layout was
+            made with.
+
+        Raises
+        ------
+        InputError
+            For a wrong number of overlaps, or none where the layout was made without.
+        """
+        overlaps = self._overlaps if overlaps is None else overlaps
+        if overlaps is None:
+            raise InputError("the layout was made without overlaps; give some")
+        if not self.sources:
+            return
+        first = self.sources[0].position
+        self._place_on_grid(overlaps)
+        self._overlaps = overlaps
+        now = self.sources[0].position
+        back = tuple(a - b for a, b in zip(first, now, strict=True))
+        for source in self.sources:
+            source.position = source.box.shifted(back).lower
+
+    def alignment_from_tile_positions(self, tile_position1: Any, tile_position2: Any) -> Any:
+        """Return the alignment between two tiles.
+
+        Parameters
+        ----------
+        tile_position1, tile_position2 : tuple of int, shape (grid axes,)
+            In any order.
+
+        Returns
+        -------
+        Alignment or None
+            None where there is none.
+        """
+        wanted = {_place(tile_position1), _place(tile_position2)}
+        for alignment in self.alignments:
+            if {alignment.pre.tile_position, alignment.post.tile_position} == wanted:
+                return alignment
+        return None
+
+    def alignments_from_tile_position(self, tile_position: Any) -> list[Any]:
+        """Return the alignments of a tile.
+
+        Parameters
+        ----------
+        tile_position : tuple of int, shape (grid axes,)
+
+        Returns
+        -------
+        list of Alignment
+        """
+        place = _place(tile_position)
+        return [a for a in self.alignments if place in (a.pre.tile_position, a.post.tile_position)]
+
+    def center_tile_position(self) -> Point:
+        """Return the middle of the grid: along each axis the lower median of the tiles' places.
+
+        Returns
+        -------
+        tuple of int, shape (grid axes,)
+
+        Raises
+        ------
+        InputError
+            Where there is no tile.
+        """
+        if not self.sources:
+            raise InputError("a layout without tiles has no center")
+        columns = zip(*self.tile_positions, strict=True)
+        return tuple(sorted(column)[(self.n_sources - 1) // 2] for column in columns)
+
+    def center_tile_source(self) -> Any:
+        """Return the tile at the middle of the grid, or the one next to it where there is a gap.
+
+        Returns
+        -------
+        Source
+
+        Raises
+        ------
+        InputError
+            Where there is no tile.
+        """
+        center = self.center_tile_position()
+        return min(
+            self.sources,
+            key=lambda s: (
+                sum((a - b) ** 2 for a, b in zip(s.tile_position, center, strict=True)),
+                s.tile_position,
+            ),
+        )
+
+    def sort_sources_by_tile_position(self) -> None:
+        """Sort the tiles by their places on the grid, the first axis first."""
+        self._sources.sort(key=lambda source: source.tile_position)
+
+    def source_from_tile_position(self, tile_position: Any) -> Any:
+        """Return the tile at a place on the grid.
+
+        Parameters
+        ----------
+        tile_position : tuple of int, shape (grid axes,)
+
+        Returns
+        -------
+        Source or None
+            None where there is none.
+        """
+        place = _place(tile_position)
+        return next((s for s in self.sources if s.tile_position == place), None)
+
+    def source_to_tile_position(self, source: Any) -> Point | None:
+        """Return the place of a tile on the grid.
+
+        Parameters
+        ----------
+        source : Source or int
+            The tile, or its id.
+
+        Returns
+        -------
+        tuple of int, shape (grid axes,), or None
+            None where it is not in the layout.
+        """
+        number = source.id if isinstance(source, SourceRegion) and isinstance(source, Source) \
+            else whole_number(source, "source")  # fmt: skip
+        return next((s.tile_position for s in self.sources if s.id == number), None)
+
+
+def _place(tile_position: Any) -> Point:
+    return whole_numbers(tile_position, "tile_position")
+
+
+def _is_placed(source: Any) -> bool:
+    return source.__dict__.get("_position") is not None
+
+
+def _check_grid(places: Sequence[Point], tile_shape: Any) -> None:
+    """Check that the tiles' places are places on one grid."""
+    if len({len(place) for place in places}) > 1:
+        raise InputError("the tile positions have different numbers of axes")
+    if len(set(places)) < len(places):
+        twice = next(place for i, place in enumerate(places) if place in places[:i])
+        raise InputError(f"two tiles are at tile position {twice}")
+    if tile_shape is None or not places:
+        return
+    wanted = whole_numbers(tile_shape, "tile_shape")
+    for axis, n in enumerate(wanted[: len(places[0])]):
+        along = [place[axis] for place in places]
+        if max(along) - min(along) >= n:
+            raise InputError(
+                f"tile_shape = {wanted}: but the tiles have indices {min(along)} to {max(along)} "
+                f"along axis {axis}"
+            )
+    if len(wanted) != len(places[0]):
+        raise InputError(f"tile_shape = {wanted}: but the grid has {len(places[0])} axes")
+
+
+def _on_grid(sources: Any, tile_shape: Any, tile_positions: Any) -> list[tuple[Any, Point]]:
+    """Return every tile with its place on the grid."""
+    found = list(_leaves(sources, ()))
+    if tile_positions is not None:
+        # An array of places has one row per tile.
+        places = [whole_numbers(place, "tile_positions") for place in tile_positions]
+        tiles = [tile for tile, _ in found if tile is not None]
+        if len(places) != len(tiles):
+            raise InputError(f"{len(places)} tile positions for {len(tiles)} sources")
+        return list(zip(tiles, places, strict=True))
+    if len({len(place) for _, place in found}) > 1:
+        raise InputError("the lists of sources are not nested alike")
+    flat = bool(found) and len(found[0][1]) == 1
+    if flat and tile_shape is not None:
+        shape = whole_numbers(tile_shape, "tile_shape")
+        if len(found) != int(np.prod(shape)):
+            raise InputError(f"{len(found)} sources (None = no tile) for a grid of {shape}")
+        found = [
+            (tile, tuple(map(int, np.unravel_index(i, shape)))) for i, (tile, _) in enumerate(found)
+        ]
+    elif flat:
+        own = [getattr(tile, "tile_position", None) for tile, _ in found]
+        if None not in own:
+            found = [(tile, _place(place)) for (tile, _), place in zip(found, own, strict=True)]
+    return [(tile, place) for tile, place in found if tile is not None]
+
+
+def _leaves(value: Any, place: Point) -> list[tuple[Any, Point]]:
+    nested = isinstance(value, (list, tuple)) or (
+        isinstance(value, np.ndarray) and value.dtype == object
+    )
+    if not nested or isinstance(value, (str, Path)):
+        return [(value, place)]
+    return [leaf for i, part in enumerate(value) for leaf in _leaves(part, (*place, i))]
+
+
+def _flat_points(positions: Any) -> list[Any]:
+    """Return the points of a list that may be nested as the grid is; None = no tile."""
+    if positions is None:
+        return []
+    if isinstance(positions, np.ndarray) and positions.dtype != object:
+        return list(positions.reshape(-1, positions.shape[-1]))
+    if all(isinstance(v, (int, np.integer)) for v in positions):
+        return [positions]
+    return [point for part in positions for point in _flat_points(part)]
