@@ -11,7 +11,10 @@ min_version("9.16")
 sys.path.insert(0, str(workflow.current_basedir))
 
 
-configfile: "config/config.yaml"
+# A configuration that is named on the command line stands alone: no key of the default leaks in.
+if not workflow.config_settings.configfiles:
+
+    configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"

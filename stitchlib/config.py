@@ -31,6 +31,8 @@ class AlignOptions:
     """Overlap of neighbours by grid axis; empty where the sheet gives positions."""
     max_shift: tuple[int, int, int] | None
     """± voxels around the nominal displacement along x, y, z; None where not given."""
+    clip: tuple[float | None, float | None]
+    """Intensities below and above are moved to these for the alignment; None = no bound."""
     min_overlap: int | None
     """Least overlap along the tiling axis in voxels; None = a quarter of the nominal one."""
     pairs_per_job: int | None
@@ -96,8 +98,6 @@ class Config:
 # Keys of the contract that are not built yet: (path, values that are, what to write instead).
 _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
     (("align", "method"), ("auto", "exact"), "use 'exact' (as 'auto' does until then)"),
-    (("align", "measure"), ("ncc",), "use 'ncc'"),
-    (("align", "clip"), (None,), "use null"),
     (
         ("align", "background"),
         ("auto", None),
@@ -200,6 +200,11 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: write both ends as fractions or both as voxels"
         elif pair[0] > pair[-1]:
             yield f"{key}: the smaller overlap comes first"
+    bounds = [bound for bound in _clip(raw["align"]["clip"]) if bound is not None]
+    if not all(map(math.isfinite, bounds)):
+        yield f"align.clip = {raw['align']['clip']!r}: must be finite numbers"
+    elif bounds != sorted(bounds):
+        yield f"align.clip = {raw['align']['clip']!r}: the smaller bound comes first"
     if not math.isfinite(raw["stitch"]["fill"]):
         yield f"stitch.fill = {raw['stitch']['fill']!r}: must be a finite number"
     chunk, shard = (_triple(raw["output"][key]) for key in ("chunk", "shard"))
@@ -216,6 +221,10 @@ def _triple(value: Any) -> tuple[int, int, int] | None:
     if isinstance(value, Mapping):
         return (value["x"], value["y"], value["z"])
     return (value, value, value)
+
+
+def _clip(value: Any) -> tuple[float | None, float | None]:
+    return (value[0], value[1]) if isinstance(value, list) else (None, value)
 
 
 def _auto(value: Any) -> int | None:
@@ -240,6 +249,7 @@ def _freeze(raw: Mapping[str, Any]) -> Config:
             measure=align["measure"],
             overlap=overlap,
             max_shift=_triple(align["max_shift"]),
+            clip=_clip(align["clip"]),
             min_overlap=_auto(align["min_overlap"]),
             pairs_per_job=_auto(align["pairs_per_job"]),
         ),

@@ -244,10 +244,8 @@ def measure_projections(task: Task, tiling: int, depth: int, options: Options) -
     """
     found = []
     for axis in range(task.ndim):
-        if axis == tiling:
-            planes = facing_planes(task, axis, depth)
-        else:
-            planes = common_planes(task, axis)
+        tiled = axis == tiling
+        planes = facing_planes(task, axis, depth) if tiled else common_planes(task, axis)
         match = measure_projected(task, axis, planes, options)
         if match.quality == NO_SIGNAL:
             return Match((0,) * task.ndim, NO_SIGNAL)

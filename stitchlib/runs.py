@@ -120,12 +120,15 @@ class DatasetRun:
 
     def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
         names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))
+        clip = self.config.align.clip
         return Card.of(
             "align",
             align.VERSION,
             name,
             {
                 "measure": self.config.align.measure,
+                # Only where there is one: without, the card stays what it was.
+                **({"clip": list(clip)} if clip != (None, None) else {}),
                 "pairs": [pair.as_json() for pair in pairs],
                 "dtype": self.dataset.dtype,
                 "images": {

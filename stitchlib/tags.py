@@ -118,7 +118,7 @@ class Expression:
         """
         pattern = "*".join(glob.escape(part) for part in _TAG.split(self.text)[::3])
         found = []
-        for name in sorted(glob.glob(pattern)):
+        for name in sorted(glob.glob(pattern)):  # noqa: PTH207 - it may be absolute
             values = self.read(name)
             if values is not None:
                 found.append((Path(name), values))

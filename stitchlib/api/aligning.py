@@ -1,6 +1,4 @@
 """Alignment functions: pairs of sources, and all pairs of a layout."""
-# Documented signatures have many parameters.
-# ruff: noqa: PLR0913
 
 from __future__ import annotations
 

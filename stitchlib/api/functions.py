@@ -86,7 +86,7 @@ def slice_layout_along_axis(layout: Layout, coordinate: Any, axis: int = 2) -> L
     return layout.slice_along_axis(coordinate, axis)
 
 
-def layout_along_axis_mip(  # noqa: PLR0913 - as documented
+def layout_along_axis_mip(
     src1: Any, src2: Any, axis: int = 2, depth: Any = 10, max_shifts: Any = 10, ranges: Any = None,
     verbose: bool = False, *, clip: Any = None, background: Any = None, normalize: bool = False,
     min_overlap: Any = 1,

@@ -166,7 +166,7 @@ class LayoutBase(SourceRegion, AbstractSource):
     def dtype(self) -> np.dtype[Any]:
         """Type of the stitched voxels: as given, else the one that holds those of all sources."""
         if self._dtype is not None:
-            return self._dtype
+            return cast("np.dtype[Any]", self._dtype)
         if not self._sources:
             raise InputError("a layout without sources has no type of voxels; give dtype")
         common: np.dtype[Any] = np.result_type(*{source.dtype for source in self._sources})

@@ -1,6 +1,4 @@
 """Layouts: sources at positions with the alignments between them, and what is done with them."""
-# Documented signatures have many parameters.
-# ruff: noqa: PLR0913
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
 """Layouts of tiles on a grid."""
-# Documented signatures have many parameters.
-# ruff: noqa: PLR0913
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Algorithms on arrays and integers: no files, logs, pools, plots or classes of the layers above."""
+"""Algorithms on arrays and integers: no files, logs, pools, plots or classes from above."""

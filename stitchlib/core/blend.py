@@ -162,9 +162,11 @@ def quotient(values: Sequence[Array], tile_weights: Sequence[Array] | None) -> A
     if dtype.kind in "iu" and dtype.itemsize > 4:
         _check_exact(values, weights_)
     total = np.zeros_like(values[0], dtype=exact)
-    for value, weight in zip(values, weights_, strict=True):
-        total += np.multiply(value, weight, dtype=exact)
-    result = np.asarray(total / sum(weights_[1:], start=weights_[0]))
+    # Infinite voxels, and floats whose sum is: the result is what IEEE says, limited below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for value, weight in zip(values, weights_, strict=True):
+            total += np.multiply(value, weight, dtype=exact)
+        result = np.asarray(total / sum(weights_[1:], start=weights_[0]))
     if exact.kind != "f":
         return result
     # Rounding of the sums must not lead outside of the values: where they agree, so does the mean.

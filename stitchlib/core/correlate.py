@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ _FEW = 32
 _SPECTRA_BYTES = 256 << 20
 """Spectra above this are made in several passes, each for a part of the frequencies."""
 _MAX_PASSES = 8
-_COLUMNS = 256
+_COLUMN_VOXELS = 1 << 15
+"""Complex numbers transformed along the first axis at a time."""
 _EPS = float(np.finfo(np.float64).eps)
 
 Floats = NDArray[np.float64]
@@ -148,6 +150,11 @@ class _Plan:
         return tuple(scipy.fft.next_fast_len(n, real=i == 2) for i, n in enumerate(least))
 
     @property
+    def columns(self) -> int:
+        """Columns along the first axis that are transformed at a time."""
+        return max(8, _COLUMN_VOXELS // self.lengths[0])
+
+    @property
     def shape(self) -> Point:
         """Number of lags, three axes."""
         return tuple(b - a + 1 for a, b in zip(self.lower, self.upper, strict=True))
@@ -218,7 +225,9 @@ def _spectrum(image: Image, lengths: Point, part: slice, real: type) -> NDArray[
     for rows in slabs(image.data.shape):
         values: NDArray[Any] = image.centred(rows).astype(real, copy=False)
         half = scipy.fft.rfft(values, lengths[2], axis=2)[:, :, part]
+        del values
         found[rows] = scipy.fft.fft(half, lengths[1], axis=1) if lengths[1] > 1 else half
+        del half
     return found.reshape(planes, -1)
 
 
@@ -246,8 +255,8 @@ def _correlation(a: Image, b: Image, plan: _Plan, real: type) -> tuple[Floats, f
         width = part.stop - part.start
         left, right = (_spectrum(image, lengths, part, real) for image in (a, b))
         lagged = np.empty((lags[0], left.shape[1]), kind)
-        for start in range(0, left.shape[1], _COLUMNS):
-            columns = slice(start, start + _COLUMNS)
+        for start in range(0, left.shape[1], plan.columns):
+            columns = slice(start, start + plan.columns)
             product = scipy.fft.fft(right[:, columns], lengths[0], axis=0)
             np.conjugate(product, out=product)
             product *= scipy.fft.fft(left[:, columns], lengths[0], axis=0)
@@ -367,8 +376,9 @@ def _windowed(
 def _constant(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Any:
     """Whether the window of each lag is constant, from counts of steps between neighbours."""
     constant: Any = True
+    extents: Point = image.data.shape
     for axis in range(3):
-        steps = np.zeros(image.data.shape, np.uint8)
+        steps = np.zeros(extents, np.uint8)
         after = (slice(None),) * axis
         steps[(*after, slice(1, None))] = (
             image.data[(*after, slice(1, None))] != image.data[(*after, slice(None, -1))]
@@ -379,7 +389,7 @@ def _constant(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.in
         inner[axis] = (np.minimum(start + 1, stop), stop)
         edges = [
             np.unique(np.concatenate((*pair, [0, n])))
-            for pair, n in zip(inner, steps.shape, strict=True)
+            for pair, n in zip(inner, extents, strict=True)
         ]
         bins = np.add.reduceat(steps, edges[0][:-1], axis=0, dtype=np.int64)
         constant = constant & (_windowed(_binned(bins, edges, np.int64), edges, inner) == 0)
@@ -442,7 +452,7 @@ def _surface(a: Image, b: Image, plan: _Plan) -> _Surface:
     in_a = [(w[0], w[1]) for w in windows]
     in_b = [(w[2], w[3]) for w in windows]
     extents = [w[1] - w[0] for w in windows]
-    n: NDArray[Any] = extents[0][:, None, None] * extents[1][:, None] * extents[2]
+    n: Any = extents[0][:, None, None] * extents[1][:, None] * extents[2]
     sums_a, sums_b = _sums(a, in_a), _sums(b, in_b)
     spread, loose = np.ones(n.shape), np.zeros(n.shape)
     for image, sums, where in ((a, sums_a, in_a), (b, sums_b, in_b)):
@@ -599,18 +609,28 @@ def _best(
     # Values without error are those of constant windows: all alike, so the nearest will do.
     if sure.any():
         chosen[rule.nearest(sure, plan)] = True
-    tried = [
-        (index, _moments_at(a, b, plan, surface, index, whole))
-        for index in (tuple(int(i) for i in row) for row in np.argwhere(chosen))
-    ]
-    keys = [sums.key(rule.measure) for _, sums in tried]
-    top = max(keys)
-    slack = tried[keys.index(top)][1].tolerance(rule.measure)
     equal = np.zeros(plan.shape, np.bool_)
-    for (index, _), key in zip(tried, keys, strict=True):
-        equal[index] = key == top or (slack > 0 and key > top - slack)
+    close = np.full(plan.shape, -np.inf)
+    winner: tuple[Index, Moments] | None = None
+    top: Fraction | float = -math.inf
+    for row in np.argwhere(chosen):
+        index = tuple(int(i) for i in row)
+        sums = _moments_at(a, b, plan, surface, index, whole)
+        key = sums.key(rule.measure)
+        if winner is None or key > top:
+            winner, top = (index, sums), key
+            equal[...] = False
+        equal[index] = key == top
+        close[index] = key
+    if winner is None:
+        raise RuntimeError("no candidate: the error bound of the correlation is not a number")
+    slack = winner[1].tolerance(rule.measure)
+    if slack > 0:
+        equal |= close > float(top) - slack
     best = rule.nearest(equal, plan)
-    return best, dict(tried)[best]
+    if best == winner[0]:
+        return winner
+    return best, _moments_at(a, b, plan, surface, best, whole)
 
 
 def _shortlist(
@@ -701,9 +721,9 @@ def _bytes(plan: _Plan, itemsize: int) -> int:
     slab = 0
     for shape in shapes:
         rows = min(shape[0], max(1, SLAB_VOXELS // (shape[1] * shape[2])))
-        values = rows * shape[1] * max(shape[2] * (4 + max(4, itemsize)), 0)
+        values = rows * shape[1] * shape[2] * (4 + max(4, itemsize))
         slab = max(slab, values + rows * (shape[1] + 2 * lengths[1]) * half * 16)
-    columns = min(_COLUMNS, lengths[1] * half) * lengths[0] * 16 * 4
+    columns = min(plan.columns, lengths[1] * half) * lengths[0] * 16 * 4
     folded = lags[0] * lags[1] * half * 16
     single = min(SLAB_VOXELS, max(math.prod(shape) for shape in shapes)) * 48
     surface = math.prod(lags) * 8
@@ -712,4 +732,4 @@ def _bytes(plan: _Plan, itemsize: int) -> int:
         2 * folded + lags[0] * lags[1] * lengths[2] * 8 + 24 * surface,
         single + 24 * surface,
     )
-    return max(stages) + (1 << 16)
+    return int(max(stages) * 1.05) + (1 << 16)

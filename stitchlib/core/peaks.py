@@ -364,19 +364,41 @@ def judge(
     if not height > 0:
         return (math.inf,) * ncc.ndim, 0.0
     voxels = overlap / _noise_volume(ncc, index, height, smooth)
+    widths = tuple(_half_width(ncc, index, axis, height) for axis in range(ncc.ndim))
     error = tuple(
-        _standard_error(_neighbours(ncc, index, axis), height, voxels) for axis in range(ncc.ndim)
+        _standard_error(_beside(ncc, index, axis, width), width, height, voxels)
+        for axis, width in enumerate(widths)
     )
-    return error, _confidence(ncc, index, overlap / volume, voxels, height, error)
+    rival = _rival(ncc, index, widths)
+    confidence = _confidence(height, rival, ncc.size, overlap / volume, voxels)
+    for axis, deviation in enumerate(error):
+        if ncc.shape[axis] > 1:
+            confidence *= math.erf(1.5 / (math.sqrt(2) * max(deviation, 1e-9)))
+            confidence *= _BORDER if index[axis] in (0, ncc.shape[axis] - 1) else 1.0
+    return error, confidence
 
 
-def _neighbours(ncc: NDArray[np.float64], index: tuple[int, ...], axis: int) -> list[float]:
-    found = []
-    for step in (-1, 1):
-        at = index[axis] + step
-        if 0 <= at < ncc.shape[axis]:
-            found.append(float(ncc[(*index[:axis], at, *index[axis + 1 :])]))
-    return found
+def _beside(
+    ncc: NDArray[np.float64], index: tuple[int, ...], axis: int, step: int = 1
+) -> list[float]:
+    """NCC ``step`` voxels to either side along one axis, where searched."""
+    sides = (index[axis] - step, index[axis] + step)
+    return [
+        float(ncc[(*index[:axis], at, *index[axis + 1 :])])
+        for at in sides
+        if 0 <= at < ncc.shape[axis]
+    ]
+
+
+def _half_width(ncc: NDArray[np.float64], index: tuple[int, ...], axis: int, height: float) -> int:
+    """Voxels from a peak to where it has lost a quarter of its height; at most 8."""
+    width = 1
+    while width < 8:
+        beside = _beside(ncc, index, axis, width)
+        if not _beside(ncc, index, axis, width + 1) or min(beside) < 0.75 * height:
+            break
+        width += 1
+    return width
 
 
 def _noise_volume(
@@ -389,7 +411,7 @@ def _noise_volume(
     """
     volume = 1.0
     for axis, whole in enumerate(smooth):
-        beside = _neighbours(ncc, index, axis)
+        beside = _beside(ncc, index, axis)
         shared = max(beside) if beside else whole * height
         noise = min(0.98, max(0.0, (whole - shared) / max(1 - height, 0.02)))
         if noise > 0.05:
@@ -397,48 +419,38 @@ def _noise_volume(
     return volume
 
 
-def _standard_error(beside: list[float], height: float, voxels: float) -> float:
-    """Noise-driven error along one axis, from the curvature of the NCC at its peak.
+def _standard_error(beside: list[float], step: int, height: float, voxels: float) -> float:
+    """Noise-driven error along one axis, from the curvature of the NCC about its peak.
 
-    The bound of Cramér and Rao for the shift between two noisy copies (Quazi 1981, IEEE Trans.
-    Acoust. Speech Signal Process. 29, 527-533).
+    The NCC of a pair of which the fraction ``height`` of the variance is shared has a part of
+    noise with noise, independent from lag to lag, and one of noise with signal, as smooth as the
+    peak. A parabola through three lags turns these into the two terms. The curvature is taken
+    ``step`` voxels off the peak, where it stands out of the ripple that made it the highest.
     """
-    curvature = 2 * (height - sum(beside) / len(beside)) if beside else 0.0
+    curvature = 2 * (height - sum(beside) / len(beside)) / step**2 if beside else 0.0
     if curvature <= 0:
         return math.inf
-    return math.sqrt(max(0.0, 1 - height * height) / (height * curvature * voxels))
+    own = max(0.0, 1 - height)
+    return math.sqrt((own * own / 2 + 2 * own * curvature) / voxels) / curvature
 
 
 def _confidence(
-    ncc: NDArray[np.float64],
-    index: tuple[int, ...],
-    independent: float,
-    voxels: float,
-    height: float,
-    error: tuple[float, ...],
+    height: float, rival: float, searched: int, independent: float, voxels: float
 ) -> float:
-    """Probability that a peak is right within one voxel. PROVISIONAL: to be calibrated.
+    """Probability that a peak is no chance match. PROVISIONAL: to be calibrated.
 
-    The product of four: the peak against the highest of as many chance correlations of images
-    as smooth as these (``independent`` samples); against the next highest local maximum, given
-    ``voxels`` samples of noise; the standard errors against one and a half voxels; and a fixed
-    factor if the peak lies on the border of its range.
+    The product of two: the peak against the highest that ``searched`` displacements of
+    unrelated images as smooth as these (``independent`` samples each) would give by chance; and
+    against the next highest local maximum, given ``voxels`` samples of noise. The caller adds
+    the standard errors against one and a half voxels, and a fixed factor for a peak on the
+    border of its range.
     """
     clipped = min(height, 1 - 1e-12)
     chance = math.sqrt(-independent * math.log1p(-clipped * clipped))
-    trials = max(1.0, ncc.size * min(1.0, independent / voxels))
+    trials = max(1.0, searched * min(1.0, independent / voxels))
     odds = _SUSPICION * trials * _tail(chance)
-    found = 1 / (1 + odds)
-    rival = _rival(ncc, index)
     spread = math.sqrt(2 * (1 - clipped * clipped) / voxels + (_LIKENESS * height) ** 2)
-    found *= 1 - _tail((height - rival) / spread)
-    for axis, deviation in enumerate(error):
-        if ncc.shape[axis] == 1:
-            continue
-        found *= math.erf(1.5 / (math.sqrt(2) * deviation)) if deviation > 0 else 1.0
-        if index[axis] in (0, ncc.shape[axis] - 1):
-            found *= _BORDER
-    return found
+    return (1 - _tail((height - rival) / spread)) / (1 + odds)
 
 
 def _tail(z: float) -> float:
@@ -446,8 +458,9 @@ def _tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
-def _rival(ncc: NDArray[np.float64], index: tuple[int, ...]) -> float:
-    """Return the highest local maximum not next to ``index``; -1 if there is none."""
+def _rival(ncc: NDArray[np.float64], index: tuple[int, ...], widths: tuple[int, ...]) -> float:
+    """Return the highest local maximum outside the main lobe; -1 if there is none."""
     peaks = ncc >= scipy.ndimage.maximum_filter(ncc, size=3, mode="nearest")
-    peaks[tuple(slice(max(0, i - 1), i + 2) for i in index)] = False
+    lobe = tuple(slice(max(0, i - w), i + w + 1) for i, w in zip(index, widths, strict=True))
+    peaks[lobe] = False
     return float(ncc[peaks].max(initial=-1.0))

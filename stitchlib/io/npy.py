@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +14,29 @@ from stitchlib.io.images import native
 
 
 class NpyReader:
-    """A ``.npy`` file, memory mapped."""
+    """A ``.npy`` file, memory mapped while it is read: thousands may be open at a time."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
-            # Not pickle: allow_pickle stays False, so that a file can't run code.
-            self._array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            # Never pickles: a file can't run code.
+            array = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path}: cannot be read as a NumPy file: {error}") from error
-        if self._array.ndim not in (2, 3):
-            raise InputError(
-                f"{path}: {self._array.ndim} axes, but a tile has 2 (x, y) or 3 (x, y, z)"
-            )
-        self.shape: tuple[int, ...] = self._array.shape
-        self.dtype: np.dtype[Any] = self._array.dtype.newbyteorder("=")
-        self.order = "F" if self._array.flags.f_contiguous else "C"
+        if array.ndim not in (2, 3):
+            raise InputError(f"{path}: {array.ndim} axes, but a tile has 2 (x, y) or 3 (x, y, z)")
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype.newbyteorder("=")
+        self.order: Literal["C", "F"] = "F" if array.flags.f_contiguous else "C"
+        self._stored: np.dtype[Any] = array.dtype
+        self._offset: int = array.offset
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""
-        return native(self._array[box.slices()])
+        try:
+            array = np.memmap(
+                self._path, self._stored, "r", self._offset, self.shape, order=self.order
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self._path}: cannot be read as a NumPy file: {error}") from error
+        return native(np.asarray(array)[box.slices()])

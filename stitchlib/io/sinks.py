@@ -103,7 +103,7 @@ def _array_target(sink: Any, inputs: Sequence[str]) -> Target:
 
 def _check_input(path: Path, inputs: Sequence[str]) -> None:
     if str(path.absolute()) in inputs or any(
-        path.exists() and os.path.exists(name) and os.path.samefile(path, name) for name in inputs
+        path.exists() and Path(name).exists() and path.samefile(name) for name in inputs
     ):
         raise InputError(f"{path}: is an image of the layout; choose another sink")
 

@@ -7,10 +7,16 @@ rule align:
         f"{FOLDER}/logs/align/{{block}}.{{digest}}.log",
     benchmark:
         f"{FOLDER}/benchmarks/align/{{block}}.{{digest}}.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=60,
+    params:
+        python=PYTHON,
+        script=f"{SCRIPTS}/align.py",
+        tiles=TILES,
     message:
         "{wildcards.dataset}: aligning the pairs of {wildcards.block}"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/align.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

@@ -2,23 +2,28 @@
 rule assemble:
     input:
         card=ancient(f"{FOLDER}/cards/assemble/{{digest}}.json"),
-        shards=ancient(lambda wildcards: shards_of(FOLDER.format(**wildcards), wildcards.digest)),
+        shards=ancient(
+            lambda wildcards: shards_of(FOLDER.format(**wildcards), wildcards.digest)
+        ),
     output:
         f"{FOLDER}/records/assemble.{{digest}}.json",
-    params:
-        volume=f"{FOLDER}/{{dataset}}.h5",
     log:
         f"{FOLDER}/logs/assemble/{{digest}}.log",
     benchmark:
         f"{FOLDER}/benchmarks/assemble/{{digest}}.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=1000,
         runtime=600,
+    params:
+        python=PYTHON,
+        script=f"{SCRIPTS}/assemble.py",
+        volume=f"{FOLDER}/{{dataset}}.h5",
     message:
         "{wildcards.dataset}: assembling the volume {params.volume}"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/assemble.py {input.card:q} {output:q} {params.volume:q}"
-        " 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.volume:q} 2> {log:q}"
 
 
 # One such job per dataset stands between `all` and its shards, so that datasets go on independently.
@@ -31,7 +36,12 @@ rule dataset:
     log:
         f"{FOLDER}/logs/dataset/{{digest}}.log",
     localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        python=PYTHON,
+        script=f"{SCRIPTS}/dataset.py",
     message:
         "{wildcards.dataset}: finished"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/dataset.py {input.card:q} {output:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} 2> {log:q}"

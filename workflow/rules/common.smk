@@ -3,6 +3,9 @@ from stitchlib.errors import StitchlibError
 from stitchlib.runs import Run, job_mb, shards_of, tables_of
 
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
+ENVIRONMENT = str(Path(workflow.current_basedir).parents[1] / "environment.yml")
+# The interpreter that runs Snakemake, but where Snakemake deploys an environment for the jobs.
+PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
 RESULTS = Path(config.get("results", "results")).as_posix()
 TILES = Path(config.get("tiles", "config/tiles.tsv")).parent.as_posix()
 FOLDER = f"{RESULTS}/{{dataset}}"

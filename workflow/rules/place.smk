@@ -2,17 +2,25 @@
 checkpoint place:
     input:
         card=ancient(f"{FOLDER}/cards/place/{{digest}}.json"),
-        tables=ancient(lambda wildcards: tables_of(FOLDER.format(**wildcards), wildcards.digest)),
+        tables=ancient(
+            lambda wildcards: tables_of(FOLDER.format(**wildcards), wildcards.digest)
+        ),
     output:
         f"{FOLDER}/records/place.{{digest}}.json",
     log:
         f"{FOLDER}/logs/place/{{digest}}.log",
     benchmark:
         f"{FOLDER}/benchmarks/place/{{digest}}.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        python=PYTHON,
+        script=f"{SCRIPTS}/place.py",
+        tiles=TILES,
     message:
         "{wildcards.dataset}: placing all tiles"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/place.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

@@ -7,10 +7,16 @@ rule stitch:
         f"{FOLDER}/logs/stitch/{{channel}}/{{shard}}.{{digest}}.log",
     benchmark:
         f"{FOLDER}/benchmarks/stitch/{{channel}}/{{shard}}.{{digest}}.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=120,
+    params:
+        python=PYTHON,
+        script=f"{SCRIPTS}/stitch.py",
+        tiles=TILES,
     message:
         "{wildcards.dataset}: stitching shard {wildcards.shard} of channel {wildcards.channel}"
     shell:
-        "{sys.executable:q} {SCRIPTS:q}/stitch.py {input.card:q} {output:q} {TILES:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

@@ -1,0 +1,1 @@
+"""The demo and the benchmarks: runnable modules, nothing that the library imports."""

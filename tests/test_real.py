@@ -1,0 +1,79 @@
+"""Real tiles through the whole workflow, within the bars that come with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tifffile
+
+from stitchlib.phantom import position_error
+from tests.realdata import known_positions, real_set, write_sheet
+from tests.workflow import positions, run, table, write_config
+
+
+def _ok(results: Path) -> bool:
+    return all(row["status"] == "ok" for row in table(results / "pairs.tsv"))
+
+
+def test_brain_is_placed_within_a_voxel(tmp_path: Path) -> None:
+    meta = write_sheet("cut_brain_2x3", tmp_path / "tiles.tsv")
+    write_config(
+        tmp_path,
+        tiles="tiles.tsv",
+        dataset="brain",
+        voxel_size={"x": 40, "y": 40, "z": 50},
+        align={"overlap": {"x": 0.15, "y": 0.15}, "max_shift": {"x": 12, "y": 12, "z": 8}},
+    )
+    run(tmp_path)
+    results = tmp_path / "results" / "brain"
+    truth = known_positions(meta, "truth")
+    assert _ok(results)
+    assert position_error(positions(results / "positions.tsv"), truth) <= 1
+
+
+def test_two_channels_of_cortex_are_placed_within_a_voxel(tmp_path: Path) -> None:
+    names = {"cortexb_ch0": "c0", "cortexb_ch1": "c1"}
+    meta = write_sheet("cut_cortexb_2ch_2x2", tmp_path / "tiles.tsv", names)
+    write_config(
+        tmp_path,
+        tiles="tiles.tsv",
+        dataset="cortex",
+        align={"overlap": {"x": 0.18, "y": 0.18}, "max_shift": {"x": 12, "y": 12, "z": 5}},
+    )
+    run(tmp_path)
+    results = tmp_path / "results" / "cortex"
+    placed = positions(results / "positions.tsv")
+    assert _ok(results)
+    assert position_error(placed, known_positions(meta, "truth")) <= 1
+    _check_corner_tile(results / "cortex.h5", placed)
+
+
+def _check_corner_tile(volume: Path, placed: dict[str, tuple[int, int, int]]) -> None:
+    """Both channels hold the first tile's own voxels at its corner, where nothing covers it."""
+    folder, _ = real_set("cut_cortexb_2ch_2x2")
+    corner = np.array(placed["r0c0"]) - np.min(list(placed.values()), axis=0)
+    with h5py.File(volume) as file:
+        assert list(file.attrs["channels"]) == ["c0", "c1"]
+        for number in (0, 1):
+            tile = tifffile.imread(folder / f"tile_r0_c0_ch{number}.tif")[:, :100, :100]
+            x, y, z = corner
+            cells = file[f"t00000/s{number:02d}/0/cells"]
+            part = cells[z : z + 26, y : y + 100, x : x + 100]
+            np.testing.assert_array_equal(part, tile)
+
+
+def test_laser_scanning_tiles_agree_with_the_record_within_a_pixel(tmp_path: Path) -> None:
+    meta = write_sheet("lscm_speckle1", tmp_path / "tiles.tsv")
+    write_config(
+        tmp_path,
+        tiles="tiles.tsv",
+        dataset="speckle",
+        align={"overlap": {"x": 0.1, "y": 0.1}, "max_shift": {"x": 25, "y": 25}},
+    )
+    run(tmp_path)
+    results = tmp_path / "results" / "speckle"
+    recorded = known_positions(meta, "peer", "TileConfiguration_uncorrected.txt")
+    assert _ok(results)
+    assert position_error(positions(results / "positions.tsv"), recorded) <= 1
