@@ -1018,6 +1018,122 @@ def test_ranges_that_exceed_the_tiles_are_clipped() -> None:
         assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.parametrize("align", ["align_layout_rigid_mip", "align_layout_rigid_mips"])
+@pytest.mark.parametrize("offset", [0, 100, -50])
+def test_ranges_are_in_absolute_coordinates(align: str, offset: int) -> None:
+    for ranges, expected in (
+        ([None, None, (offset, offset + 9)], 1),
+        ([None, None, (offset + 11, offset + 20)], -2),
+    ):
+        pre, post = lying_planes(offset)
+        link = st.Alignment(pre, post)
+        layout = st.Layout([pre, post], [link])
+        getattr(st, align)(layout, depth=5, max_shifts=3, ranges=ranges, processes="serial")
+        if align.endswith("mip"):
+            assert ints(link.displacement) == [11, 0, expected]
+        else:
+            assert int(link.displacement[2]) == expected
+
+
+def test_rigid_mip_without_tile_positions_projects_along_the_smallest_overlap() -> None:
+    pre, post = cut_pair((1, 11, -2), (0, 11, 0), shape=(16, 16, 12))
+    pre, post = (st.Source(pixels(s), position=s.position) for s in (pre, post))
+    link = st.Alignment(pre, post)
+    layout = st.Layout([pre, post], [link])
+    st.align_layout_rigid_mip(layout, depth=5, max_shifts=3, processes="serial")
+    assert ints(link.displacement) == [1, 11, -2]
+    assert link.quality == 0
+
+
+def test_projecting_functions_take_max_shifts_and_depth_per_axis_and_numpy_ints() -> None:
+    for options in (
+        {"depth": [5, 7, 7], "max_shifts": [0, (0, 2), (-2, 0)]},
+        {"depth": np.array([5, 7, 7]), "max_shifts": np.array([3, 3, 3])},
+        {"depth": np.int64(5), "max_shifts": np.int64(2)},
+    ):
+        before = repr(options)
+        pre, post = cut_pair((11, 1, -2), (11, 0, 0))
+        link = st.Alignment(pre, post)
+        layout = st.Layout([pre, post], [link])
+        st.align_layout_rigid_mip(layout, processes="serial", **options)
+        assert ints(link.displacement) == [11, 1, -2]
+        layout.update_alignments_from_sources()
+        st.align_layout_axis(layout, np.int64(1), processes="serial", **options)
+        assert ints(link.displacement) == [11, 1, 0]
+        assert repr(options) == before
+
+
+@pytest.mark.parametrize(
+    "align",
+    [
+        "align_layout",
+        "align_layout_on_tiling",
+        "align_layout_axis",
+        "align_layout_rigid_mip",
+        "align_layout_rigid_mips",
+    ],
+)
+def test_pairs_without_signal_are_minus_infinity_everywhere(align: str) -> None:
+    pre, post = cut_pair((11, 1, -2), (11, 0, 0))
+    layout = st.TiledLayout(
+        [pre, post], tile_positions=[(0, 0), (1, 0)], positions=[(0, 0, 0), (11, 0, 0)]
+    )
+    getattr(st, align)(layout, max_shifts=2, background=70000, processes="serial")
+    assert layout.alignments[0].quality == -INF
+    assert ints(layout.alignments[0].displacement) == [11, 0, 0]
+
+
+def test_align_axis_of_a_2_d_layout() -> None:
+    world = noise((60, 40))
+    pre = st.Source(world[5:25, 5:25], position=(0, 0), tile_position=(0, 0))
+    post = st.Source(world[20:40, 8:28], position=(15, 0), tile_position=(1, 0))
+    link = st.Alignment(pre, post)
+    layout = st.Layout([pre, post], [link])
+    st.align_layout_axis(layout, axis=1, depth=5, max_shifts=4, processes="serial")
+    assert ints(link.displacement) == [15, 3]
+    assert link.quality == 0
+    link.displacement = (15, 0)
+    layout.align_axis(depth=5, max_shifts=4, processes="serial")
+    assert ints(link.displacement) == [15, 3]
+
+
+def test_slices_are_aligned_at_their_positions_in_the_layout() -> None:
+    world = noise((60, 40, 6))
+    pre = st.Source(world[5:25, 5:25], position=(100, 200, 300))
+    post = st.Source(world[20:40, 8:28], position=(114, 202, 300))
+    flat = [s.slice_along_axis(coordinate=303, axis=2) for s in (pre, post)]
+    shift, quality = st.align_2_sources(*flat, 4)
+    assert ints(shift) == [1, 1]
+    assert quality == 0
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">i4", ">f4", ">f8"])
+def test_foreign_byte_order_is_aligned_alike(dtype: str) -> None:
+    world = noise((30, 30), 3, np.dtype(dtype).newbyteorder("=").name).astype(dtype)
+    for normalize, best in ((False, 0), (True, 1)):
+        shift, quality = st.align_2_sources(
+            world[:20, :20], world[3:23, 6:26], 6, normalize=normalize
+        )
+        assert ints(shift) == [3, 6]
+        assert quality == pytest.approx(best)
+
+
+def test_verbose_and_debug_change_nothing() -> None:
+    a, b = noise((9, 9), 1), noise((9, 9), 2)
+    shift, quality = st.align_2_sources(a, b, 2)
+    for options in ({"verbose": True}, {"debug": True}):
+        again = st.align_2_sources(a, b, 2, **options)
+        assert ints(again[0]) == ints(shift)
+        assert again[1] == quality
+    layout, truth = grid_case()
+    layout.align(max_shifts=5, processes="serial", verbose=True)
+    assert_true(layout, truth)
+    layout.align_on_tiling(overlaps=10, max_shifts=5, processes="serial", verbose=True)
+    assert_true(layout, truth)
+    layout.place(verbose=True)
+    layout.stitch(verbose=True)
+
+
 def test_background_of_a_layout_keeps_the_nominal_displacement() -> None:
     pre, post = cut_pair((11, 1, -2), (12, 3, 4))
     link = st.Alignment(pre, post)

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,44 @@ def test_nothing_here_ever_writes_to_an_input_file(tmp_path: Path) -> None:
     layout.save(str(tmp_path / "layout.json"))
     st.load_layout(str(tmp_path / "layout.json")).stitch()
     assert digest(folder) == before
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_the_result_may_not_be_written_over_an_input_file(tmp_path: Path, suffix: str) -> None:
+    a = write(tmp_path / f"a{suffix}", noise((6, 6), 1))
+    b = write(tmp_path / f"b{suffix}", noise((6, 6), 2))
+    before = digest(tmp_path)
+    layout = st.Layout([st.Source(str(a), position=(0, 0)), st.Source(str(b), position=(3, 3))])
+    for sink in (str(b), tmp_path / "." / a.name, tmp_path / "x" / ".." / a.name):
+        with pytest.raises(MISSING):
+            layout.stitch(sink)
+    with pytest.raises(MISSING):
+        layout.save(str(a))
+    assert digest(tmp_path) == before
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_a_slice_reads_only_its_slice(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"big{suffix}"
+    shape = (64, 1024, 1024)
+    if suffix == ".npy":
+        stack = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    else:
+        stack = tifffile.memmap(path, shape=shape, dtype=np.uint8, photometric="minisblack")
+    stack[40, 7, 9] = 5
+    stack.flush()
+    del stack
+    axis = 0 if suffix == ".npy" else 2
+    tracemalloc.start()
+    try:
+        part = st.Source(str(path)).slice_along_axis(coordinate=40, axis=axis)
+        image = pixels(part)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert image.shape == (1024, 1024)
+    assert image[(7, 9) if axis == 0 else (9, 7)] == 5
+    assert peak < 32e6  # of 64 MB
 
 
 # --- expressions ------------------------------------------------------------------------------
@@ -578,6 +617,41 @@ def test_a_relative_layout_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert np.array_equal(
         pixels(loaded.sources[0]), pixels(st.Source(tmp_path / "tiles/t_00_00.tif"))
     )
+
+
+def test_a_loaded_layout_can_be_saved_elsewhere(tmp_path: Path) -> None:
+    layout = busy_layout(tmp_path / "tiles")
+    layout.save(str(tmp_path / "layout.json"))
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    st.load_layout(str(tmp_path / "layout.json")).save(str(tmp_path / "deep" / "er" / "b.json"))
+    loaded = st.load_layout(str(tmp_path / "deep" / "er" / "b.json"))
+    assert full_state(loaded) == full_state(layout)
+    assert np.array_equal(pixels(loaded.sources[0]), pixels(layout.sources[0]))
+
+
+def test_a_layout_of_slices_is_saved_with_its_slices_or_refused(tmp_path: Path) -> None:
+    layout = busy_layout(tmp_path / "tiles")
+    layout.set_source_positions([(9 * k, 0, 0) for k in range(layout.n_sources)])
+    flat = layout.slice_along_axis(2, axis=2)
+    whole = flat.stitch()
+    try:
+        flat.save(str(tmp_path / "layout.json"))
+    except REFUSED:
+        assert not (tmp_path / "layout.json").exists()
+    else:
+        loaded = st.load_layout(str(tmp_path / "layout.json"))
+        assert loaded.source_positions() == flat.source_positions()
+        assert np.array_equal(loaded.stitch(), whole)
+
+
+def test_a_2_d_layout_file_has_named_axes_too(tmp_path: Path) -> None:
+    s = [st.Source(noise((6, 6)), position=p) for p in ((1011, -2022), (5, 6))]
+    st.Layout(s, [st.Alignment(*s, displacement=(3033, 4044))]).save(str(tmp_path / "l.json"))
+    values = list(walk(json.loads((tmp_path / "l.json").read_text())))
+    for point in ((1011, -2022), (3033, 4044)):
+        assert list(point) not in values
+        assert {"x": point[0], "y": point[1]} in values
+    assert st.load_layout(str(tmp_path / "l.json")).source_positions() == [(1011, -2022), (5, 6)]
 
 
 def test_layout_load_replaces_its_content_and_returns_it(tmp_path: Path) -> None:

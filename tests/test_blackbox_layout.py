@@ -988,3 +988,63 @@ def test_three_grid_axes() -> None:
     base = layout.sources[0].position
     for x in layout.sources:
         assert tuple(np.subtract(x.position, base)) == tuple(9 * c for c in x.tile_position)
+
+
+def test_one_grid_axis() -> None:
+    for overlaps in (3, (3,), [3]):
+        s = [st.Source(np.zeros((10, 11, 12), np.uint8)) for _ in range(3)]
+        layout = st.TiledLayout(s, tile_positions=[(4,), (5,), (6,)], overlaps=overlaps)
+        assert layout.tile_dim == 1
+        assert [ints(a.displacement) for a in layout.alignments] == [[7, 0, 0]] * 2
+        base = layout.sources[0].position
+        assert [tuple(np.subtract(x.position, base)) for x in s] == [
+            (0, 0, 0),
+            (7, 0, 0),
+            (14, 0, 0),
+        ]
+
+
+def test_the_center_of_a_grid_whose_center_is_missing_is_a_source_all_the_same() -> None:
+    cells = [c for c in itertools.product(range(3), repeat=2) if c != (1, 1)]
+    layout = st.TiledLayout(blank(*[(0, 0)] * 8), tile_positions=cells, overlaps=2)
+    assert tuple(layout.center_tile_position()) == (1, 1)
+    assert any(layout.center_tile_source() is s for s in layout.sources)
+
+
+def test_a_source_without_a_position_sits_at_0() -> None:
+    source = st.Source(np.zeros((3, 4, 5)))
+    assert source.position == (0, 0, 0)
+    assert source.upper.tolist() == [3, 4, 5]
+
+
+def test_slices_can_be_sliced_again() -> None:
+    layout = stack()
+    flat = layout.slice_along_axis(4, axis=2)
+    line = flat.slice_along_axis(1, axis=1)
+    assert line.ndim == 1
+    for part in line.sources:
+        source = next(s for s in layout.sources if s.id == part.id)
+        x, y, z = source.position
+        assert part.position == (x,)
+        assert np.array_equal(pixels(part), pixels(source)[:, 1 - y, 4 - z])
+
+
+def test_slices_keep_the_identity_of_their_source() -> None:
+    source = st.Source(np.zeros((3, 4, 5)), tile_position=(2, 3))
+    part = source.slice_along_axis(coordinate=1, axis=2)
+    assert tuple(part.tile_position) == (2, 3)
+    assert tuple(part.identifier) == (2, 3)
+
+
+def test_two_tiles_at_one_tile_position_are_an_error() -> None:
+    with pytest.raises(REFUSED):
+        st.TiledLayout(blank((0, 0), (0, 0)), tile_positions=[(0, 0), (0, 0)], overlaps=2)
+
+
+def test_numpy_ints_are_fine_as_axes_and_coordinates() -> None:
+    layout = stack()
+    flat = layout.slice_along_axis(np.int64(4), axis=np.int8(2))
+    assert flat.n_sources == 3
+    assert all(is_plain(s.position) for s in flat.sources)
+    region = st.Region(position=(1, 2), shape=(3, 4))
+    assert region.coordinate_to_local(np.int64(4), np.int64(1)) == 2

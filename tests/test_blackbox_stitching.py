@@ -311,12 +311,12 @@ def test_weights_come_from_each_full_tile_not_from_the_overlap() -> None:
     assert_same(layout_of(tiles).stitch(), expected)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_axes_of_extent_1_count_in_the_weights(axis: int) -> None:
-    shape = tuple(1 if d == axis else 7 for d in range(3))
+@pytest.mark.parametrize(("axis", "ndim"), [(0, 3), (1, 3), (2, 3), (0, 2), (1, 2)])
+def test_axes_of_extent_1_count_in_the_weights(axis: int, ndim: int) -> None:
+    shape = tuple(1 if d == axis else 7 for d in range(ndim))
     tiles = [
-        ((0, 0, 0), noise(shape, 1)),
-        (tuple(int(d != axis) for d in range(3)), noise(shape, 2)),
+        ((0,) * ndim, noise(shape, 1)),
+        (tuple(int(d != axis) for d in range(ndim)), noise(shape, 2)),
     ]
     expected, _ = reference(tiles, "interpolation")
     assert np.array_equal(expected, reference(tiles, "mean")[0])  # all weights are 1
@@ -496,6 +496,53 @@ def test_stitch_by_function_with_weights_divides_by_the_function_of_weights(
         )
         expected = function(w * values, axis=0) / function(w, axis=0)
         assert got[index] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+@pytest.mark.parametrize("function", [np.mean, np.median])
+def test_stitch_by_function_rounds_to_nearest_in_an_integer_dtype(
+    dtype: str, function: Any
+) -> None:
+    tiles = [((k, k), noise((9, 9), k, dtype)) for k in range(4)]
+    got = st.stitch_by_function(layout_of(tiles), function=function)
+    assert got.dtype == np.dtype(dtype)
+    for index, voxel in voxels(*hull(tiles)):
+        found = [int(v) for _, v, _ in covering(tiles, voxel)]
+        exact_value = float(function(found)) if found else 0.0
+        assert abs(int(got[index]) - exact_value) <= 0.5
+        if len(found) in (1, 2, 4):  # sums of these are exact in binary
+            assert got[index] == round(exact_value)
+
+
+def test_one_source_voxels_keep_nan_and_infinity() -> None:
+    a = noise((8, 7), 1, "float32")
+    a[0, 0], a[1, 1], a[2, 2] = np.nan, np.inf, -np.inf
+    tiles = [((0, 0), a), ((5, 4), noise((8, 7), 2, "float32"))]
+    for method in ALL_METHODS:
+        got = layout_of(tiles).stitch(method=method)
+        assert got[:5, :4].tobytes() == a[:5, :4].tobytes()
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">i4", ">f4"])
+def test_foreign_byte_order_is_stitched_alike(dtype: str) -> None:
+    native = np.dtype(dtype).newbyteorder("=")
+    tiles = [((k, -k), noise((9, 8), k, native.name)) for k in range(3)]
+    foreign = [(p, a.astype(dtype)) for p, a in tiles]
+    for method in METHODS:
+        got = layout_of(foreign).stitch(method=method)
+        assert np.array_equal(got, layout_of(tiles).stitch(method=method))
+
+
+def test_the_embedding_of_a_windowed_layout_is_of_its_window() -> None:
+    tiles = [((0, 0), noise((9, 9), 1)), ((5, 5), noise((9, 9), 2))]
+    window = layout_of(tiles, position=(6, -2), shape=(3, 12))
+    result = window.embedding()
+    assert (tuple(result.position), tuple(result.shape)) == ((6, -2), (3, 12))
+    assert owners(tiles, result.regions, window.sources) == {
+        v: {k for k, _, _ in found}
+        for _, v in voxels((6, -2), (3, 12))
+        if (found := covering(tiles, v))
+    }
 
 
 def adjusted(tiles: Sequence[Tile]) -> Array:
