@@ -184,6 +184,8 @@ class FusionPlan:
     weight_function: Callable[[Point], Any] | None = None
     """With 'weighted': the weights of a tile's voxels from its shape; None = those of
     'interpolation'."""
+    planes: bool = False
+    """The tiles are planes, given as stacks of one."""
     cuts: tuple[Cut | None, ...] = ()
     """What of its tile each image is; None, or nothing at all, where it is the tile."""
 
@@ -225,6 +227,8 @@ class ShardPlan:
     blending: str
     fill: float
     compression: str
+    planes: bool = False
+    """The tiles are planes, given as stacks of one."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values that go into a card."""
@@ -239,6 +243,7 @@ class ShardPlan:
             "blending": self.blending,
             "fill": self.fill,
             "compression": self.compression,
+            **({"planes": True} if self.planes else {}),
         }
 
     @classmethod
@@ -252,4 +257,5 @@ class ShardPlan:
             value["blending"],
             value["fill"],
             value["compression"],
+            value.get("planes", False),
         )

@@ -280,6 +280,7 @@ class DatasetRun:
                     self.config.stitch.blending,
                     self.config.stitch.fill,
                     self.config.output.compression,
+                    planes=self.dataset.ndim == 2,
                 )
                 name = f"{channel}/x{index[0]}y{index[1]}z{index[2]}"
                 yield Card.of("stitch", stitch.VERSION, name, shard.as_json()), shard, channel

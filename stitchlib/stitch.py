@@ -103,7 +103,7 @@ def _weights(plan: FusionPlan, covering: Point, part: Box, order: Order) -> list
         cut = plan.cuts[i] if plan.cuts else None
         shape, box = (plan.boxes[i].shape, local) if cut is None else (cut.shape, cut.box(local))
         if plan.weight_function is None:
-            own: NDArray[Any] = weights(shape, box, order)
+            own: NDArray[Any] = weights(shape, box, order, planes=plan.planes)
         else:
             own = np.asarray(plan.weight_function(shape))
             if own.shape != shape:
@@ -199,7 +199,9 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
     sources = [
         open_planned(folder / image["path"], box.shape, plan.dtype) for image, box in plan.tiles
     ]
-    fusion = FusionPlan.of([box for _, box in plan.tiles], plan.box, plan.blending)
+    fusion = FusionPlan.of(
+        [box for _, box in plan.tiles], plan.box, plan.blending, planes=plan.planes
+    )
     dtype = np.dtype(plan.dtype)
 
     def fused(box: Box) -> NDArray[Any]:

@@ -30,7 +30,7 @@ def blended(
             for c, low, n in zip(corners[name], least, tile.shape, strict=True)
         )
         index = np.indices(tile.shape)
-        depth = [np.minimum(i, n - 1 - i) for i, n in zip(index, tile.shape, strict=True) if n > 1]
+        depth = [np.minimum(i, n - 1 - i) for i, n in zip(index, tile.shape, strict=True)]
         w = 1 + np.min(depth, axis=0)
         total[inside] += w.astype(object) * tile.astype(object)
         weight[inside] += w.astype(object)
@@ -44,13 +44,8 @@ def blended(
 
 
 def weight(shape: tuple[int, ...], voxel: tuple[int, ...]) -> int:
-    """Return the weight of one voxel of a tile: 1 + the distance to its nearest face.
-
-    An axis of one voxel has no depth.
-    """
-    return 1 + min(
-        (min(i, n - 1 - i) for i, n in zip(voxel, shape, strict=True) if n > 1), default=0
-    )
+    """Return the weight of one voxel of a tile: 1 + the distance to its nearest face."""
+    return 1 + min(min(i, n - 1 - i) for i, n in zip(voxel, shape, strict=True))
 
 
 def round_half_even(value: Fraction) -> int:

@@ -26,6 +26,8 @@ def write(filename: Any, layout: Any) -> Any:
     """Write a layout; see `Layout.save`."""
     path = Path(filename)
     folder = path.absolute().parent
+    if any(Path(s.location).resolve() == path.resolve() for s in layout.sources if s.location):
+        raise InputError(f"{path}: is an image of the layout; save it under another name")
     own = layout.__dict__
     axes = getattr(layout, "tile_axes", None)
     record = LayoutRecord(

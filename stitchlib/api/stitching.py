@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.blend import BLENDINGS, Order
+from stitchlib.core.blend import BLENDINGS, Order, weights
 from stitchlib.core.boxes import Box, hull
 from stitchlib.core.shifts import whole_numbers
 from stitchlib.errors import InputError
@@ -41,11 +41,7 @@ def stitch_weights(shape: Any) -> NDArray[np.int64]:
     extents = whole_numbers(shape, "shape")
     if any(n < 1 for n in extents):
         raise InputError(f"shape = {shape!r}: must be at least 1 voxel along each axis")
-    grid = np.ogrid[tuple(slice(n) for n in extents)]
-    result = np.full(extents, max(extents, default=1), np.int64)
-    for i, n in zip(grid, extents, strict=True):
-        np.minimum(result, 1 + np.minimum(i, n - 1 - i), out=result)
-    return result
+    return weights(extents)
 
 
 def plan_of(

@@ -27,7 +27,9 @@ def ramp(n: int, lower: int = 0, upper: int | None = None) -> NDArray[np.int64]:
     return 1 + np.minimum(i, n - 1 - i)
 
 
-def weights(shape: Point, box: Box | None = None, order: Order = "C") -> NDArray[np.int64]:
+def weights(
+    shape: Point, box: Box | None = None, order: Order = "C", *, planes: bool = False
+) -> NDArray[np.int64]:
     """Weights of a tile's voxels: 1 + the distance to the nearest face, in voxels.
 
     Parameters
@@ -38,6 +40,8 @@ def weights(shape: Point, box: Box | None = None, order: Order = "C") -> NDArray
         The part that is wanted, in the tile's own coordinates; default all.
     order : {'C', 'F'}
         Memory layout of the result.
+    planes : bool
+        The tile is a plane that is given as a stack of one: it is weighted like the plane.
 
     Returns
     -------
@@ -49,9 +53,7 @@ def weights(shape: Point, box: Box | None = None, order: Order = "C") -> NDArray
     for axis, (n, lower, upper) in enumerate(zip(shape, box.lower, box.upper, strict=True)):
         along = [1] * len(shape)
         along[axis] = -1
-        # An axis of one voxel says nothing about how deep a voxel lies in the tile: a plane that
-        # is given as a stack of one is weighted like the plane.
-        if n > 1:
+        if not (planes and axis == 2):
             np.minimum(result, ramp(n, lower, upper).reshape(along), out=result)
     return result
 

@@ -66,7 +66,7 @@ def open_sink(
         array = np.zeros(shape, dtype, order)
         yield Target(array), array
     elif isinstance(sink, (str, os.PathLike)):
-        path = Path(sink)
+        path = Path(os.path.abspath(sink))  # noqa: PTH100 - also without the folders on the way
         _check_file(path, inputs)
         with replacing(path) as temporary, _created(temporary, path, shape, dtype, order) as target:
             yield target, sink
