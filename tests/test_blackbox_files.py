@@ -703,7 +703,8 @@ def test_ids_of_loaded_layouts_never_collide_with_the_counter(tmp_path: Path) ->
     code = (
         "import sys, numpy as np, stitchlib as st\n"
         "layout = st.load_layout(sys.argv[1])\n"
-        "made = [st.Source(np.zeros((2, 2))).id for _ in range(200)]\n"
+        "last = max(s.id for s in layout.sources)\n"
+        "made = [st.Source(np.zeros((2, 2))).id for _ in range(last + 9)]\n"
         "print([s.id for s in layout.sources])\n"
         "print(sorted(set(made) & {s.id for s in layout.sources}))\n"
     )

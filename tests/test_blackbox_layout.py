@@ -903,6 +903,7 @@ def test_a_tile_is_found_by_its_tile_position() -> None:
         for form in (tuple(cell), list(cell), np.array(cell), tuple(np.int16(c) for c in cell)):
             assert layout.source_from_tile_position(form) is s
         assert tuple(layout.source_to_tile_position(s)) == tuple(cell)
+        assert tuple(layout.source_to_tile_position(s.id)) == tuple(cell)
     assert layout.source_from_tile_position((0, 0)) is None
     assert layout.source_to_tile_position(blank((0, 0))[0]) is None
 

@@ -206,6 +206,13 @@ def test_neighbours_with_the_same_sources_are_merged(tiles: list[Tile]) -> None:
             assert two.upper[d] != one.lower[d]
 
 
+def test_neighbours_with_the_same_sources_are_merged_across_other_edges() -> None:
+    tiles = [((0, 0), noise((10, 10))), ((2, 3), noise((3, 3))), ((5, 3), noise((3, 3)))]
+    found = layout_of(tiles).embedding().regions
+    assert len(found) == 6  # the two small tiles, and four boxes around them
+    assert sorted(len(r.sources) for r in found) == [1, 1, 1, 1, 2, 2]
+
+
 def test_embedding_of_regions_and_of_a_single_source() -> None:
     regions = [st.Region(position=(0, 0), shape=(4, 4)), st.Region(position=(9, -9), shape=(2, 2))]
     result = st.embedding(regions)
@@ -622,6 +629,37 @@ def test_any_window_equals_that_window_of_the_whole(
     got = window.stitch(method=method)
     assert got.dtype == expected.dtype
     assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float64"])
+def test_any_window_of_adjust_max_equals_that_window_of_the_whole(dtype: str) -> None:
+    tiles = [
+        ((7 * i - 9, 6 * j - 7), noise((11, 10), 2 * i + j, dtype)) for i in (0, 1) for j in (0, 1)
+    ]
+    whole = layout_of(tiles).stitch(method="interpolation-adjust-max")
+    for x, y in itertools.product(range(-9, 6, 3), range(-7, 6, 2)):
+        window = layout_of(tiles, position=(x, y), shape=(4, 3))
+        got = window.stitch(method="interpolation-adjust-max")
+        assert got.tobytes() == whole[x + 9 : x + 13, y + 7 : y + 10].tobytes()
+        part = layout_of(tiles).layout_from_region(position=(x, y), shape=(4, 3))
+        assert part.stitch(method="interpolation-adjust-max").tobytes() == got.tobytes()
+
+
+@pytest.mark.parametrize(
+    "stitch",
+    [
+        lambda lay: st.stitch_by_function(lay, function=np.median),
+        lambda lay: st.stitch_by_function_with_weights(lay, function=np.sum),
+        lambda lay: st.stitch_by_function_with_weights(lay, function=np.max),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_any_window_by_functions_equals_that_window_of_the_whole(stitch: Any, dtype: str) -> None:
+    tiles = [((5 * k - 9, 3 * k - 7), noise((11, 10), k, dtype)) for k in range(4)]
+    whole = stitch(layout_of(tiles))
+    for x, y in itertools.product(range(-9, 12, 4), range(-7, 8, 3)):
+        got = stitch(layout_of(tiles, position=(x, y), shape=(4, 3)))
+        assert got.tobytes() == whole[x + 9 : x + 13, y + 7 : y + 10].tobytes()
 
 
 def test_layout_from_region_stitches_its_region_alike() -> None:
