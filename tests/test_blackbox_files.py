@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -727,6 +728,30 @@ def test_load_of_what_is_no_layout_is_an_error(tmp_path: Path) -> None:
     for name in ("bad.json", "worse.json", "pickle.lay", "none.json"):
         with pytest.raises(MISSING):
             st.load_layout(str(tmp_path / name))
+
+
+def test_a_damaged_layout_file_is_refused(tmp_path: Path) -> None:
+    layout = busy_layout(tmp_path / "tiles")
+    layout.save(str(tmp_path / "good.json"))
+    good = json.loads((tmp_path / "good.json").read_text())
+
+    def without(document: Any) -> Any:
+        """Yield the document without each of its keys, and with each value spoiled."""
+        if isinstance(document, dict):
+            for key, value in document.items():
+                yield {k: v for k, v in document.items() if k != key}
+                yield {**document, key: ["spoiled"]}
+                yield from ({**document, key: part} for part in without(value))
+        elif isinstance(document, list) and document:
+            yield from ([part, *document[1:]] for part in without(document[0]))
+
+    bad = tmp_path / "bad.json"
+    cases = list(without(good))
+    assert len(cases) > 20
+    for case in cases:
+        bad.write_text(json.dumps(case))
+        with suppress(*REFUSED):
+            st.load_layout(str(bad))  # what is missing may be optional
 
 
 def test_a_failed_load_leaves_the_layout_as_it_was(tmp_path: Path) -> None:

@@ -472,6 +472,14 @@ def test_neither_shift_nor_displacement_is_the_current_difference() -> None:
     assert link.ndim == 2
 
 
+def test_the_displacement_is_that_of_the_time_when_the_alignment_was_made() -> None:
+    pre, post = blank((1, 2), (30, -40))
+    link = st.Alignment(pre, post)  # nothing looks at it before the source moves
+    post.position = (0, 0)
+    assert ints(link.displacement) == [29, -42]
+    assert ints(link.shift) == [30, -40]
+
+
 def test_displacement_wins_over_shift() -> None:
     pre, post = blank((1, 2), (30, -40))
     assert ints(st.Alignment(pre, post, shift=(1, 1)).displacement) == [30, -41]
@@ -781,6 +789,23 @@ def test_array_along_axis_is_the_stitched_slice(axis: int) -> None:
         sink = np.zeros(view.shape, whole.dtype)
         layout.array_along_axis(sink, coordinate, axis)
         assert np.array_equal(sink, flat)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_plane_is_interpolated_with_the_weights_of_the_full_tiles(axis: int) -> None:
+    s = [
+        st.Source(noise((9, 8, 7), k), position=p)
+        for k, p in enumerate([(-4, 0, 2), (1, 1, 0), (0, 4, 5), (-2, -3, 3)])
+    ]
+    layout = st.Layout(s)
+    whole = layout.stitch()
+    for k in range(whole.shape[axis]):
+        coordinate = layout.position[axis] + k
+        view = layout.slice_along_axis(coordinate, axis)
+        lower = np.subtract(view.position, np.delete(layout.position, axis))
+        cut = tuple(slice(p, p + n) for p, n in zip(lower, view.shape, strict=True))
+        flat = layout.array_along_axis(coordinate=coordinate, axis=axis)
+        assert np.array_equal(flat, whole.take(k, axis)[cut])
 
 
 # --- tiled layouts ----------------------------------------------------------------------------
