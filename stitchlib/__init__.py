@@ -11,15 +11,11 @@ from stitchlib._version import __version__
 
 if TYPE_CHECKING:
     from stitchlib.api.aligning import (
-        align_2_sources,
-        align_2_sources_along_axis,
-        align_2_sources_along_axis_mip,
         align_layout,
         align_layout_axis,
         align_layout_on_tiling,
         align_layout_rigid_mip,
         align_layout_rigid_mips,
-        max_intensity_projection,
     )
     from stitchlib.api.alignments import (
         Alignment,
@@ -35,23 +31,31 @@ if TYPE_CHECKING:
     from stitchlib.api.layouts import (
         Layout,
     )
-    from stitchlib.api.overlaps import (
-        Overlap,
-        embedding,
-        overlap,
-    )
-    from stitchlib.api.placing import (
-        alignments_from_source_positions,
+    from stitchlib.api.linking import (
         check_alignments_and_sources,
         connected,
         connected_components,
         copy_sources_and_alignments,
         filter_alignments,
+        sources_from_alignments,
+    )
+    from stitchlib.api.overlaps import (
+        Overlap,
+        embedding,
+        overlap,
+    )
+    from stitchlib.api.pairing import (
+        align_2_sources,
+        align_2_sources_along_axis,
+        align_2_sources_along_axis_mip,
+        max_intensity_projection,
+    )
+    from stitchlib.api.placing import (
+        alignments_from_source_positions,
         place_layout,
         place_layout_axis,
         positions_from_optimization,
         positions_from_tree,
-        sources_from_alignments,
     )
     from stitchlib.api.regions import (
         Region,
@@ -78,15 +82,11 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "aligning": (
-        "align_2_sources",
-        "align_2_sources_along_axis",
-        "align_2_sources_along_axis_mip",
         "align_layout",
         "align_layout_axis",
         "align_layout_on_tiling",
         "align_layout_rigid_mip",
         "align_layout_rigid_mips",
-        "max_intensity_projection",
     ),
     "alignments": (
         "Alignment",
@@ -100,23 +100,31 @@ _MODULES = {
         "slice_layout_along_axis",
     ),
     "layouts": ("Layout",),
-    "overlaps": (
-        "Overlap",
-        "embedding",
-        "overlap",
-    ),
-    "placing": (
-        "alignments_from_source_positions",
+    "linking": (
         "check_alignments_and_sources",
         "connected",
         "connected_components",
         "copy_sources_and_alignments",
         "filter_alignments",
+        "sources_from_alignments",
+    ),
+    "overlaps": (
+        "Overlap",
+        "embedding",
+        "overlap",
+    ),
+    "pairing": (
+        "align_2_sources",
+        "align_2_sources_along_axis",
+        "align_2_sources_along_axis_mip",
+        "max_intensity_projection",
+    ),
+    "placing": (
+        "alignments_from_source_positions",
         "place_layout",
         "place_layout_axis",
         "positions_from_optimization",
         "positions_from_tree",
-        "sources_from_alignments",
     ),
     "regions": (
         "Region",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stitchlib.config import AXES
 from stitchlib.core.boxes import Point
 from stitchlib.errors import InputError
@@ -111,15 +113,17 @@ def read_layout(path: Path) -> LayoutRecord:
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise InputError(f"{path}: is not a layout file of stitchlib")
-    if value["version"] != FORMAT_VERSION:
+    if value.get("version") != FORMAT_VERSION:
         raise InputError(
-            f"{path}: has layout version {value['version']}, this is for version {FORMAT_VERSION}"
+            f"{path}: has layout version {value.get("version")}, this is for version {FORMAT_VERSION}"
         )
     try:
         return LayoutRecord(
             tuple(_source(s) for s in value["sources"]),
             tuple(
-                AlignmentRecord(a["pre"], a["post"], _point(a["displacement"]), float(a["quality"]))
+                AlignmentRecord(
+                    int(a["pre"]), int(a["post"]), _point(a["displacement"]), float(a["quality"])
+                )
                 for a in value["alignments"]
             ),
             _point(value["position"]) if "position" in value else None,
@@ -133,14 +137,20 @@ def read_layout(path: Path) -> LayoutRecord:
 def _source(value: dict[str, Any]) -> SourceRecord:
     place = value["tile_position"]
     return SourceRecord(
-        value["id"],
-        value["location"],
+        int(value["id"]),
+        _text(value["location"]),
         _point(value["shape"]),
-        value["dtype"],
+        str(np.dtype(value["dtype"])),
         _point(value["position"]),
         None if place is None else _point(place),
         _slicing(value["slicing"]) if "slicing" in value else None,
     )
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no location")
+    return value
 
 
 def _slicing(value: list[Any]) -> tuple[int | tuple[int, int], ...]:

@@ -6,10 +6,10 @@ import logging
 from typing import Any
 
 from stitchlib.api import filing
-from stitchlib.api.aligning import projection
 from stitchlib.api.alignments import Alignment
 from stitchlib.api.layout_base import LayoutBase
 from stitchlib.api.layouts import Layout
+from stitchlib.api.pairing import projection
 from stitchlib.api.sources import Source
 from stitchlib.api.tiled import TiledLayout
 from stitchlib.matching import Options, measure, projected, voxels_of

@@ -8,11 +8,13 @@ from typing import Any, Literal, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stitchlib.api.abstract import AbstractSource
 from stitchlib.api.alignments import Numbers, source_index
+from stitchlib.api.linking import check_alignments_and_sources, rebound
 from stitchlib.api.overlaps import window_of
-from stitchlib.api.placing import check_alignments_and_sources, points, rebound
-from stitchlib.api.regions import SourceRegion, box_of
-from stitchlib.api.sources import AbstractSource, Source, as_source
+from stitchlib.api.placing import points
+from stitchlib.api.regions import SourceRegion
+from stitchlib.api.sources import Source, as_source
 from stitchlib.api.stitching import read_stitched
 from stitchlib.core.boxes import Box, Point
 from stitchlib.core.shifts import whole_number, whole_numbers
@@ -365,61 +367,3 @@ class LayoutBase(SourceRegion, AbstractSource):
         if not -self.n_sources <= number < self.n_sources:
             raise InputError(f"source = {number}: the layout has {self.n_sources} sources")
         return number % self.n_sources
-
-    def layout_from_region(
-        self,
-        region: Any = None,
-        position: Any = None,
-        shape: Any = None,
-        lower: Any = None,
-        upper: Any = None,
-    ) -> Self:
-        """Return a layout of the sources that a region needs; it shows that region.
-
-        Parameters
-        ----------
-        region : Region, optional
-        position, shape, lower, upper : tuple of int, shape (ndim,), optional
-            As of `Region`, voxels; instead of ``region``. What is open is that of the layout.
-
-        Returns
-        -------
-        Layout
-            Of the same sources, with the alignments among them. Its stitch is that part of this
-            layout's stitch.
-
-        Raises
-        ------
-        InputError
-            Where the arguments contradict each other.
-        """
-        box = self._box_of(region, (position, shape, lower, upper))
-        kept = [i for i, s in enumerate(self._sources) if not s.box.intersection(box).empty]
-        sources = [self._sources[i] for i in kept]
-        numbers = Numbers(sources)
-        part = self._like(
-            sources,
-            [a for a in self._alignments
-             if numbers.find(a.pre) is not None and numbers.find(a.post) is not None],
-        )  # fmt: skip
-        part._position, part._shape = box.lower, box.shape
-        part._dtype, part._order = self.dtype, cast("Literal['C', 'F']", self.order)
-        part._context = list(self.whole_sources)
-        return part
-
-    def _box_of(self, region: Any, corners: tuple[Any, Any, Any, Any]) -> Box:
-        given = [corner for corner in corners if corner is not None]
-        if region is not None:
-            if given:
-                raise InputError("layout_from_region: give a region or its corners, not both")
-            return cast("Box", region.box)
-        position, shape, lower, upper = corners
-        if shape is None and position is None and lower is None:
-            lower = self.position
-        if shape is None and upper is None:
-            upper = self.upper
-        box = box_of(position, shape, lower, upper)
-        assert box is not None  # noqa: S101 - two corners are given
-        if len(box.lower) != self.ndim:
-            raise InputError(f"the region has {len(box.lower)} axes, the layout {self.ndim}")
-        return box

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stitchlib.api.placing import rebound
+from stitchlib.api.linking import rebound
 from stitchlib.api.sources import as_source
 from stitchlib.errors import InputError
 from stitchlib.io.views import ImageFile

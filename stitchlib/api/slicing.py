@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stitchlib.api.placing import rebound
+from stitchlib.api.linking import rebound
 from stitchlib.api.sources import slice_of
 from stitchlib.core.boxes import Box, Point
 from stitchlib.core.shifts import check_axis, whole_number

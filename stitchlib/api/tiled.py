@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
 
 from stitchlib.api import aligning
 from stitchlib.api.alignments import Alignment
+from stitchlib.api.grids import check_grid, flat_points, on_grid, place_of
 from stitchlib.api.layouts import Layout
-from stitchlib.api.placing import links_of, points
+from stitchlib.api.linking import links_of
+from stitchlib.api.placing import points
 from stitchlib.api.regions import SourceRegion
 from stitchlib.api.sources import Source, as_source
 from stitchlib.arrange import grid_positions, relative_positions
 from stitchlib.core.boxes import Point
-from stitchlib.core.shifts import nominal_overlaps, whole_number, whole_numbers
+from stitchlib.core.shifts import nominal_overlaps, whole_number
 from stitchlib.errors import InputError
 from stitchlib.layouts import LayoutRecord
 from stitchlib.tags import Expression, grid_axes, tiles_of
@@ -90,9 +89,9 @@ class TiledLayout(Layout):
             self.tile_axes = grid_axes(self.expression, tile_axes)
             tiles = list(tiles_of(self.expression, self.tile_axes))
         else:
-            tiles = _on_grid(sources, tile_shape, tile_positions)
+            tiles = on_grid(sources, tile_shape, tile_positions)
             self.tile_axes = None if tile_axes is None else list(tile_axes)
-        _check_grid([place for _, place in tiles], tile_shape)
+        check_grid([place for _, place in tiles], tile_shape)
         found = [as_source(tile) for tile, _ in tiles]
         own_place = all(_is_placed(source) for source in found)
         for source, (_, place) in zip(found, tiles, strict=True):
@@ -100,7 +99,7 @@ class TiledLayout(Layout):
         self._overlaps = overlaps
         super().__init__(found, None, position, shape, dtype, order, location)
         if positions is not None:
-            self._move_to(_flat_points(positions), self.sources)
+            self._move_to(flat_points(positions), self.sources)
         elif overlaps is not None or not own_place:
             self._place_on_grid(0 if overlaps is None else overlaps)
         if alignments is not None:
@@ -252,7 +251,7 @@ class TiledLayout(Layout):
         Alignment or None
             None where there is none.
         """
-        wanted = {_place(tile_position1), _place(tile_position2)}
+        wanted = {place_of(tile_position1), place_of(tile_position2)}
         for alignment in self.alignments:
             if {alignment.pre.tile_position, alignment.post.tile_position} == wanted:
                 return alignment
@@ -269,7 +268,7 @@ class TiledLayout(Layout):
         -------
         list of Alignment
         """
-        place = _place(tile_position)
+        place = place_of(tile_position)
         return [a for a in self.alignments if place in (a.pre.tile_position, a.post.tile_position)]
 
     def center_tile_position(self) -> Point:
@@ -326,7 +325,7 @@ class TiledLayout(Layout):
         Source or None
             None where there is none.
         """
-        place = _place(tile_position)
+        place = place_of(tile_position)
         return next((s for s in self.sources if s.tile_position == place), None)
 
     def source_to_tile_position(self, source: Any) -> Point | None:
@@ -347,77 +346,5 @@ class TiledLayout(Layout):
         return next((s.tile_position for s in self.sources if s.id == number), None)
 
 
-def _place(tile_position: Any) -> Point:
-    return whole_numbers(tile_position, "tile_position")
-
-
 def _is_placed(source: Any) -> bool:
     return source.__dict__.get("_position") is not None
-
-
-def _check_grid(places: Sequence[Point], tile_shape: Any) -> None:
-    """Check that the tiles' places are places on one grid."""
-    if len({len(place) for place in places}) > 1:
-        raise InputError("the tile positions have different numbers of axes")
-    if len(set(places)) < len(places):
-        twice = next(place for i, place in enumerate(places) if place in places[:i])
-        raise InputError(f"two tiles are at tile position {twice}")
-    if tile_shape is None or not places:
-        return
-    wanted = whole_numbers(tile_shape, "tile_shape")
-    for axis, n in enumerate(wanted[: len(places[0])]):
-        along = [place[axis] for place in places]
-        if max(along) - min(along) >= n:
-            raise InputError(
-                f"tile_shape = {wanted}: but the tiles have indices {min(along)} to {max(along)} "
-                f"along axis {axis}"
-            )
-    if len(wanted) != len(places[0]):
-        raise InputError(f"tile_shape = {wanted}: but the grid has {len(places[0])} axes")
-
-
-def _on_grid(sources: Any, tile_shape: Any, tile_positions: Any) -> list[tuple[Any, Point]]:
-    """Return every tile with its place on the grid."""
-    found = list(_leaves(sources, ()))
-    if tile_positions is not None:
-        # An array of places has one row per tile.
-        places = [whole_numbers(place, "tile_positions") for place in tile_positions]
-        tiles = [tile for tile, _ in found if tile is not None]
-        if len(places) != len(tiles):
-            raise InputError(f"{len(places)} tile positions for {len(tiles)} sources")
-        return list(zip(tiles, places, strict=True))
-    if len({len(place) for _, place in found}) > 1:
-        raise InputError("the lists of sources are not nested alike")
-    flat = bool(found) and len(found[0][1]) == 1
-    if flat and tile_shape is not None:
-        shape = whole_numbers(tile_shape, "tile_shape")
-        if len(found) != int(np.prod(shape)):
-            raise InputError(f"{len(found)} sources (None = no tile) for a grid of {shape}")
-        found = [
-            (tile, tuple(map(int, np.unravel_index(i, shape)))) for i, (tile, _) in enumerate(found)
-        ]
-    elif flat:
-        own = [getattr(tile, "tile_position", None) for tile, _ in found]
-        if None not in own:
-            found = [(tile, _place(place)) for (tile, _), place in zip(found, own, strict=True)]
-    return [(tile, place) for tile, place in found if tile is not None]
-
-
-def _leaves(value: Any, place: Point) -> list[tuple[Any, Point]]:
-    nested = isinstance(value, (list, tuple)) or (
-        isinstance(value, np.ndarray) and value.dtype == object
-    )
-    if not nested or isinstance(value, (str, Path)):
-        return [(value, place)]
-    return [leaf for i, part in enumerate(value) for leaf in _leaves(part, (*place, i))]
-
-
-def _flat_points(positions: Any) -> list[Any]:
-    """Return the points of a list that may be nested as the grid is; None = no tile."""
-    if positions is None:
-        return []
-    if isinstance(positions, np.ndarray) and positions.dtype != object:
-        return list(positions.reshape(-1, positions.shape[-1]))
-    if all(isinstance(v, (int, np.integer)) for v in positions):
-        return [positions]
-    return [point for part in positions for point in _flat_points(part)]
