@@ -113,9 +113,10 @@ def read_layout(path: Path) -> LayoutRecord:
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise InputError(f"{path}: is not a layout file of stitchlib")
-    if value.get("version") != FORMAT_VERSION:
+    version = value.get("version")
+    if version != FORMAT_VERSION:
         raise InputError(
-            f"{path}: has layout version {value.get("version")}, this is for version {FORMAT_VERSION}"
+            f"{path}: has layout version {version!r}, this is for version {FORMAT_VERSION}"
         )
     try:
         return LayoutRecord(
