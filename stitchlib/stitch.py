@@ -59,20 +59,25 @@ def fuse(
     for piece, covering in plan.pieces:
         part = piece.intersection(window)
         if not part.empty:
+            how = (covering, gain(plan, sources, piece, covering))
             target = out[part.relative_to(window.lower).slices()]
-            target[...] = fuse_part(plan, sources, (piece, covering), part, order, out.dtype)
+            target[...] = fuse_part(plan, sources, part, how, order, out.dtype)
 
 
 def fuse_part(
     plan: FusionPlan,
     sources: Sequence[Reader],
-    piece: tuple[Box, Point],
     part: Box,
+    how: tuple[Point, float],
     order: Order,
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
-    """Return the voxels of a part of one piece of a plan, in a type and memory layout."""
-    values = _values(plan, sources, piece[1], part)
+    """Return the voxels of a part of one piece of a plan, in a type and memory layout.
+
+    ``how`` are the tiles that cover the piece, and its `gain`.
+    """
+    covering, factor = how
+    values = _values(plan, sources, covering, part)
     if len(values) == 1:
         return converted(values[0], dtype)
     if plan.blending == "function":
@@ -80,11 +85,11 @@ def fuse_part(
         return blend_by(values, None, plan.function, dtype)
     if plan.blending in ("max", "min", "mean"):
         return blend(values, None, plan.blending, dtype)
-    tile_weights = _weights(plan, piece[1], part, order)
+    tile_weights = _weights(plan, covering, part, order)
     if plan.blending == "weighted":
         return blend_by(values, tile_weights, plan.function or np.sum, dtype)
     if plan.blending == "interpolation-adjust-max":
-        return converted(quotient(values, tile_weights) * _gain(plan, sources, piece), dtype)
+        return converted(quotient(values, tile_weights) * factor, dtype)
     return blend(values, tile_weights, plan.blending, dtype)
 
 
@@ -115,11 +120,15 @@ def _weights(plan: FusionPlan, covering: Point, part: Box, order: Order) -> list
     return found
 
 
-def _gain(plan: FusionPlan, sources: Sequence[Reader], piece: tuple[Box, Point]) -> float:
-    """Return the highest voxel of a piece over the highest interpolated one; 1 where that is 0."""
-    box, covering = piece
+def gain(plan: FusionPlan, sources: Sequence[Reader], piece: Box, covering: Point) -> float:
+    """Return what 'interpolation-adjust-max' scales a whole piece by; 1 for other blendings.
+
+    It is the highest voxel of the piece over the highest interpolated one, 1 where that is 0.
+    """
+    if plan.blending != "interpolation-adjust-max" or len(covering) == 1:
+        return 1.0
     highest, interpolated = [], []
-    for part in slabs(box, "F"):
+    for part in slabs(piece, "F"):
         values = _values(plan, sources, covering, part)
         highest.append(max(float(value.max()) for value in values))
         interpolated.append(float(quotient(values, _weights(plan, covering, part, "F")).max()))
@@ -166,19 +175,19 @@ def stitch_window(
     verbose : bool
         Show a progress bar.
     """
-    tasks = []
-    for piece, covering in plan.pieces:
-        part = piece.intersection(window)
-        if part.empty:
-            continue
-        # What scales a piece as a whole is found once.
-        whole_piece = plan.blending == "interpolation-adjust-max"
-        parts = [part] if whole_piece else slabs(part, order)
-        tasks += [((piece, covering), slab) for slab in parts]
+    pieces = [(p, covering) for p, covering in plan.pieces if not p.intersection(window).empty]
+    gains = parallel.run(
+        lambda piece: gain(plan, sources, *piece), pieces, processes=processes, title="scaling"
+    )
+    tasks = [
+        (part, (covering, factor))
+        for (piece, covering), factor in zip(pieces, gains, strict=True)
+        for part in slabs(piece.intersection(window), order)
+    ]
 
-    def make(task: tuple[tuple[Box, Point], Box]) -> None:
-        piece, part = task
-        voxels = fuse_part(plan, sources, piece, part, order, target.dtype)
+    def make(task: tuple[Box, tuple[Point, float]]) -> None:
+        part, how = task
+        voxels = fuse_part(plan, sources, part, how, order, target.dtype)
         target.write(part.relative_to(window.lower), voxels)
 
     parallel.run(make, tasks, processes=processes, verbose=verbose, title="stitching")

@@ -692,6 +692,15 @@ def test_a_sink_of_another_type_gets_the_exact_quotient():
     assert low.tolist() == [[0, 0], [2, 255]]
 
 
+def test_64_bit_integers_are_exact_or_refused():
+    image = np.arange(36).reshape(6, 6)
+    layout = sl.Layout([image, sl.Source(image[2:], (2, 0))])
+    np.testing.assert_array_equal(layout.stitch(), image)
+    huge = np.full((4, 4), 2**60)
+    with pytest.raises(InputError, match="exactly"):
+        sl.Layout([huge, huge]).stitch()
+
+
 def test_wrong_sinks_are_errors(tmp_path):
     layout = row(2, 15)
     frozen = np.zeros((35, 20), np.uint8)
@@ -779,6 +788,27 @@ def test_overlaps_can_be_adjusted_later():
     layout.adjust_overlaps()
     assert layout.source_positions()[3] == (11, 11)
     assert all(not a.shift.any() for a in layout.alignments)
+
+
+def test_adjusted_overlaps_keep_the_alignments_but_not_what_was_measured():
+    tile = np.zeros((10, 8), np.uint8)
+    layout = sl.TiledLayout([[tile, tile], [tile, tile]], overlaps=1)
+    diagonal = sl.Alignment(layout.sources[0], layout.sources[3], quality=-3)
+    layout.alignments = [*layout.alignments[:2], diagonal]
+    before = list(layout.alignments)
+    layout.adjust_overlaps((4, 2))
+    assert all(a is b for a, b in zip(before, layout.alignments, strict=True))
+    assert diagonal.displacement.tolist() == [6, 6]
+    assert diagonal.quality == -INF
+
+
+def test_a_layout_can_be_a_source_of_another_one():
+    inner = sl.Layout([tissue((6, 5), 1), sl.Source(tissue((6, 5), 2), (4, 1))])
+    alone = inner.stitch()
+    outer = sl.Layout([inner, sl.Source(tissue((3, 3), 3), (30, 0))])
+    outer.sources[0].position = (7, 2)
+    np.testing.assert_array_equal(outer.stitch()[:10, 2:8], alone)
+    assert inner.source_positions() == [(7, 2), (11, 3)]
 
 
 def test_the_center_is_the_lower_median_of_each_axis():

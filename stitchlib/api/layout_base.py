@@ -142,12 +142,16 @@ class LayoutBase(SourceRegion, AbstractSource):
 
     @property
     def position(self) -> Point:
-        """Lower corner of the layout: tuple of int, shape (ndim,), voxels."""
+        """Lower corner of the layout: tuple of int, shape (ndim,), voxels.
+
+        Setting it moves all sources; a wrong number of axes raises `InputError`.
+        """
         return self.box.lower
 
     @position.setter
     def position(self, position: Any) -> None:
-        self._position = whole_numbers(position, "position", self.ndim)
+        corner = whole_numbers(position, "position", self.ndim)
+        self.move(tuple(b - a for a, b in zip(self.position, corner, strict=True)))
 
     @property
     def shape(self) -> Point:

@@ -101,7 +101,7 @@ class TiledLayout(Layout):
         if positions is not None:
             self._move_to(flat_points(positions), self.sources)
         elif overlaps is not None or not own_place:
-            self._place_on_grid(0 if overlaps is None else overlaps)
+            self._alignments = self._place_on_grid(0 if overlaps is None else overlaps)
         if alignments is not None:
             self.alignments = alignments
         elif positions is not None or (own_place and overlaps is None):
@@ -130,28 +130,29 @@ class TiledLayout(Layout):
                     found.append(((source, post), axis))
         return found
 
-    def _place_on_grid(self, overlaps: Any) -> None:
-        """Set displacements to extent − overlap, and place the tiles accordingly.
+    def _place_on_grid(self, overlaps: Any) -> list[Alignment]:
+        """Return neighbours displaced by extent − overlap, and place the tiles accordingly.
 
         Groups of neighbours start where the grid says.
         """
         if not self.sources:
-            return
+            return []
         voxels = nominal_overlaps(overlaps, self.tile_dim)
         if self.tile_dim > self.ndim:
             raise InputError(f"a grid of {self.tile_dim} axes for images of {self.ndim} axes")
         grid = grid_positions(self.tile_positions, [s.shape for s in self.sources], voxels)
-        self._alignments = []
+        alignments = []
         for (pre, post), axis in self._neighbours():
             nominal = [0] * self.ndim
             nominal[axis] = pre.shape[axis] - voxels[axis]
-            self._alignments.append(Alignment(pre, post, displacement=nominal))
-        links = links_of(self._alignments, self.sources)
+            alignments.append(Alignment(pre, post, displacement=nominal))
+        links = links_of(alignments, self.sources)
         groups = links.groups()
         relative = relative_positions(links, [group[0] for group in groups], "tree")
         for group in groups:
             relative[group] += grid[group[0]]
         self._move_to(list(points(relative)), self.sources)
+        return alignments
 
     @property
     def tile_dim(self) -> int:
@@ -231,12 +232,17 @@ class TiledLayout(Layout):
         if not self.sources:
             return
         first = self.sources[0].position
-        self._place_on_grid(overlaps)
+        nominal = {(a.pre.id, a.post.id): a.displacement for a in self._place_on_grid(overlaps)}
         self._overlaps = overlaps
         now = self.sources[0].position
         back = tuple(a - b for a, b in zip(first, now, strict=True))
         for source in self.sources:
             source.position = source.box.shifted(back).lower
+        self.update_alignments_from_sources()
+        for alignment in self.alignments:
+            pair = (alignment.pre.id, alignment.post.id)
+            alignment.displacement = nominal.get(pair, alignment.displacement)
+            alignment.quality = None
 
     def alignment_from_tile_positions(self, tile_position1: Any, tile_position2: Any) -> Any:
         """Return the alignment between two tiles.
