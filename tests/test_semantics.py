@@ -644,6 +644,17 @@ def test_adjusted_interpolation_reaches_the_maximum_of_each_region_of_the_whole_
     )
 
 
+def test_the_regions_of_an_adjusted_window_are_those_of_the_whole_layout():
+    # The third tile, which is not in the window, cuts the region of the first two in two.
+    tiles = [(tissue((20, 10), i, "float64"), (0, 0)) for i in (1, 2)]
+    layout = sl.Layout([sl.Source(*t) for t in [*tiles, (tissue((4, 10), 3, "float64"), (8, 0))]])
+    layout.sources[0].array[15, 5] = 500
+    whole = layout.stitch(method="interpolation-adjust-max")
+    part = layout.layout_from_region(position=(0, 0), shape=(5, 10))
+    assert part.n_sources == 2
+    np.testing.assert_array_equal(part.stitch(method="interpolation-adjust-max"), whole[:5])
+
+
 def test_the_named_functions_are_the_methods():
     layout = row(3, 15)
     for source in layout.sources:
