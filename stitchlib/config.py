@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 from collections.abc import Iterator, Mapping
@@ -171,7 +172,7 @@ def _schema_of(error: jsonschema.ValidationError) -> Mapping[str, Any]:
 
 def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
     if not isinstance(value, Mapping) or "properties" not in node:
-        return list(value) if isinstance(value, tuple) else value
+        return copy.deepcopy(value)
     filled = {}
     for name, child in node["properties"].items():
         if name in value:
@@ -205,8 +206,16 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"align.clip = {raw['align']['clip']!r}: must be finite numbers"
     elif bounds != sorted(bounds):
         yield f"align.clip = {raw['align']['clip']!r}: the smaller bound comes first"
-    if not math.isfinite(raw["stitch"]["fill"]):
-        yield f"stitch.fill = {raw['stitch']['fill']!r}: must be a finite number"
+    for key in (
+        "voxel_size.x",
+        "voxel_size.y",
+        "voxel_size.z",
+        "place.min_confidence",
+        "stitch.fill",
+    ):
+        stage, _, name = key.partition(".")
+        if not math.isfinite(raw[stage][name]):
+            yield f"{key} = {raw[stage][name]!r}: must be a finite number"
     chunk, shard = (_triple(raw["output"][key]) for key in ("chunk", "shard"))
     if shard and chunk and any(s % c for s, c in zip(shard, chunk, strict=True)):
         yield (
@@ -219,8 +228,8 @@ def _triple(value: Any) -> tuple[int, int, int] | None:
     if value in (None, "auto"):
         return None
     if isinstance(value, Mapping):
-        return (value["x"], value["y"], value["z"])
-    return (value, value, value)
+        return (int(value["x"]), int(value["y"]), int(value["z"]))
+    return (int(value),) * 3
 
 
 def _clip(value: Any) -> tuple[float | None, float | None]:
@@ -228,7 +237,8 @@ def _clip(value: Any) -> tuple[float | None, float | None]:
 
 
 def _auto(value: Any) -> int | None:
-    return None if value == "auto" else value
+    # The schema's integers may be written 64.0.
+    return None if value == "auto" else int(value)
 
 
 def _freeze(raw: Mapping[str, Any]) -> Config:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
 
-from stitchlib.core.boxes import Box, Point, disjoint, hull
+from stitchlib.core.boxes import Box, Point, disjoint, hull, touching
 from stitchlib.core.pyramid import level_factors
 
 SHARD_BYTES = 2**29
@@ -202,15 +202,37 @@ class FusionPlan:
             if not part.empty:
                 yield part, sources
 
-    def bytes_needed(self, itemsize: int) -> int:
-        """Most bytes that one piece allocates: its tiles, their sums and their weights."""
-        return max(
-            (
-                box.size * (itemsize * (len(sources) + 2) + (8 * 4 if len(sources) > 1 else 0))
-                for box, sources in self.pieces
-            ),
-            default=0,
-        )
+
+def blending_bytes(boxes: Sequence[Box], window: Box, itemsize: int, most: Point) -> int:
+    """Bound the bytes that blending a part of a window allocates: voxels, weights and sums.
+
+    A bound from the tiles' boxes alone, because it is asked for every job while the run is planned:
+    what more than one tile covers is nowhere larger than where two of them meet.
+
+    Parameters
+    ----------
+    boxes : sequence of Box
+        The tiles.
+    window : Box
+        The window, in the same frame.
+    itemsize : int
+        Bytes of a voxel.
+    most : tuple of int
+        Largest extent that is blended at one time.
+    """
+
+    def voxels(box: Box) -> int:
+        return Box.at((0,) * len(most), tuple(map(min, box.shape, most))).size
+
+    clipped = [box.intersection(window) for box in boxes]
+    worst = max((voxels(box) * itemsize * 3 for box in clipped), default=0)
+    for i, others in enumerate(touching(clipped)):
+        for j in (other for other in others if other > i):
+            shared = clipped[i].intersection(clipped[j])
+            sources = 1 + sum(not shared.intersection(clipped[k]).empty for k in others)
+            blended = voxels(shared) * (itemsize * (sources + 2) + 8 * (sources + 5))
+            worst = max(worst, blended)
+    return worst
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from stitchlib.io.files import replacing
 from stitchlib.io.hdf5 import create_dataset, write_chunks
 from stitchlib.io.images import Reader, open_planned
 from stitchlib.io.sinks import Target
-from stitchlib.plans import FusionPlan, ShardPlan
+from stitchlib.plans import FusionPlan, ShardPlan, blending_bytes
 
 VERSION = 1
 """Version of the algorithm: raising it makes every run stitch again."""
@@ -233,13 +233,22 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
 def memory_needed(plan: ShardPlan) -> int:
     """Return the most bytes that making a shard allocates."""
     itemsize = np.dtype(plan.dtype).itemsize
-    x, y, z = plan.box.shape
-    planes = min(z, max(SLAB_PLANES, plan.levels[-1][0][2]))
-    depth = min(z, max(chunk[2] for _, chunk in plan.levels))
-    column = min(x * y, max(COLUMN_BYTES // (depth * itemsize), 2**16))
-    rows = column * depth * itemsize * 4 // 3
-    # The slab, its tiles, their sums and weights in 8 bytes each, for the part where most overlap.
-    return rows + column * planes * (itemsize * 4 + 8 * 5)
+    factors, chunks = zip(*plan.levels, strict=True)
+    column = tuple(map(min, _column_steps(factors, chunks, itemsize), plan.box.shape))
+    planes = min(_slab_planes(factors), plan.box.shape[2])
+    slab = Box.at((0, 0, 0), (*column, planes))
+    # Every level collects the planes of a row of chunks.
+    rows = sum(
+        Box.at((0, 0), level_box(slab, factor).shape[:2]).size * chunk[2]
+        for factor, chunk in plan.levels
+    )
+    blending = blending_bytes([box for _, box in plan.tiles], plan.box, itemsize, slab.shape)
+    halving = slab.size * 12  # sums of 4 or 8 bytes, along one axis and along the next
+    packing = 3 * itemsize * max(Box.at((0, 0, 0), chunk).size for chunk in chunks)
+    # Compressed files are decoded by planes.
+    decoding = 2 * itemsize * max((box.shape[0] * box.shape[1] for _, box in plan.tiles), default=0)
+    most = max(blending + decoding, halving, packing)
+    return 2**20 + (rows + slab.size) * itemsize + most
 
 
 def level_box(box: Box, factor: Point) -> Box:
@@ -272,8 +281,7 @@ def write_levels(
     halvings = [
         tuple(b > a for a, b in zip(low, high, strict=True)) for low, high in pairwise(factors)
     ]
-    step = factors[-1][2]
-    planes = step * max(1, SLAB_PLANES // step)
+    planes = _slab_planes(factors)
     for column in _columns(box, factors, datasets):
         rows = [
             _ChunkRow(dataset, level_box(column.relative_to(box.lower), factor))
@@ -296,18 +304,34 @@ def _columns(
 ) -> Iterator[Box]:
     """Cut a box along x and y at chunk borders of every level, so that few chunks are open."""
     written = [(f, d) for f, d in zip(factors, datasets, strict=True) if d is not None]
-    chunks = [d.chunks[::-1] for _, d in written]
-    units = [
-        max(c[axis] * f[axis] for (f, _), c in zip(written, chunks, strict=True)) for axis in (0, 1)
-    ]
-    depth = chunks[0][2] * written[0][1].dtype.itemsize
-    side = (COLUMN_BYTES / depth) ** 0.5
-    steps = [unit * max(1, int(side // unit)) for unit in units]
+    steps = _column_steps(
+        [f for f, _ in written],
+        [d.chunks[::-1] for _, d in written],
+        written[0][1].dtype.itemsize,
+    )
     for y in range(box.lower[1], box.upper[1], steps[1]):
         for x in range(box.lower[0], box.upper[0], steps[0]):
             lower = (x, y, box.lower[2])
             upper = (x + steps[0], y + steps[1], box.upper[2])
             yield Box(lower, upper).intersection(box)
+
+
+def _column_steps(
+    factors: Sequence[Point], chunks: Sequence[Point], itemsize: int
+) -> tuple[int, int]:
+    """Voxels of the first level along x and y of a column, whole chunks of all these levels."""
+    units = [
+        max(c[axis] * f[axis] for f, c in zip(factors, chunks, strict=True)) for axis in (0, 1)
+    ]
+    side = (COLUMN_BYTES / (chunks[0][2] * itemsize)) ** 0.5
+    x, y = (unit * max(1, int(side // unit)) for unit in units)
+    return x, y
+
+
+def _slab_planes(factors: Sequence[Point]) -> int:
+    """Planes of the first level of a slab, a multiple of what makes one of the last level."""
+    step = factors[-1][2]
+    return step * max(1, SLAB_PLANES // step)
 
 
 class _ChunkRow:

@@ -192,6 +192,9 @@ def test_ties_go_to_the_smallest_shift_then_lexicographic():
     assert sl.align_2_sources(flat, flat, 3)[0].tolist() == [0, 0]
     assert sl.align_2_sources(flat, flat, [(1, 3), (-2, 2)])[0].tolist() == [1, 0]
     assert sl.align_2_sources(flat, flat, [(-1, 1), (1, 1)])[0].tolist() == [0, 1]
+    far = sl.Source(flat, (5, -3))
+    assert sl.align_2_sources(flat, far, 3)[0].tolist() == [0, 0]
+    assert sl.align_2_sources(far, flat, 3)[0].tolist() == [0, 0]
     wave = np.array([1, 0, 1, 0, 1, 0, 1], np.uint8)
     assert sl.align_2_sources(wave, 1 - wave, 1)[0].tolist() == [-1]
 
@@ -382,6 +385,18 @@ def test_align_rigid_mips_measures_all_components():
         assert a.quality == 0
 
 
+def test_where_projections_are_fooled_the_voxels_decide():
+    # Across the many planes along y the maximum of so few values says nothing.
+    world = pixels((40, 60, 12), "uint8", 12, (0, 3))
+    a, b = sl.Source(world[:24, :56, :9]), sl.Source(world[15:39, 2:58, 2:11], (17, 0, 0))
+    layout = sl.Layout([a, b], [sl.Alignment(a, b)])
+    flat, _ = sl.align_2_sources_along_axis_mip(a, sl.Source(b, (0, 0, 0)), 1, 56, [(12, 18), 0, 3])
+    assert flat.tolist() != [15, 0, 2]
+    sl.align_layout_rigid_mips(layout, depth=10, max_shifts=[4, 3, 3])
+    assert layout.alignments[0].displacement.tolist() == [15, 2, 2]
+    assert layout.alignments[0].quality == 0
+
+
 def test_align_axis_writes_one_component_and_none_is_the_last():
     layout, true = block()
     before = [a.displacement for a in layout.alignments]
@@ -459,6 +474,29 @@ def test_a_triangle_of_10_10_23_is_0_11_22_by_optimization_and_0_10_23_by_tree()
     assert [p[0] for p in sl.positions_from_optimization(layout.alignments)] == [0, 11, 22]
     assert [p[0] for p in sl.positions_from_tree(layout.alignments)] == [0, 10, 23]
     assert first(layout) == [0, 100, 200]  # nothing is moved
+
+
+def test_positions_are_rounded_half_to_even():
+    layout = triangle()
+    layout.alignments[2].displacement = (21, 0)  # 0, 10⅓, 20⅔
+    assert [p[0] for p in sl.positions_from_optimization(layout.alignments)] == [0, 10, 21]
+    for low, wanted in ((10, 10), (11, 12), (-12, -12), (-11, -10)):
+        pair = layout.sources[:2]
+        links = [sl.Alignment(*pair, displacement=(d, 0)) for d in (low, low + 1)]
+        assert sl.positions_from_optimization(links)[1] == (wanted, 0)
+
+
+def test_a_tree_goes_along_shortest_paths_and_the_earlier_alignment():
+    sources = row(4).sources
+    links = [
+        sl.Alignment(sources[a], sources[b], displacement=(d, 0))
+        for a, b, d in ((0, 1, 10), (0, 2, 20), (1, 3, 5), (2, 3, 100))
+    ]
+    assert [p[0] for p in sl.positions_from_tree(links, sources)] == [0, 10, 20, 15]
+    links[2:] = links[:1:-1]
+    assert [p[0] for p in sl.positions_from_tree(links, sources)] == [0, 10, 20, 15]
+    direct = sl.Alignment(sources[3], sources[0], displacement=(-7, 0))
+    assert sl.positions_from_tree([*links, direct], sources)[3] == (7, 0)
 
 
 def test_a_translated_layout_gives_translated_positions():
