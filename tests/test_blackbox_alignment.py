@@ -267,6 +267,13 @@ def test_ties_go_to_the_smallest_shift(max_shifts: Any, expected: list[int], dty
     assert ints(st.align_2_sources(a, b, max_shifts)[0]) == expected
 
 
+def test_ties_go_to_the_smallest_shift_not_to_the_smallest_displacement() -> None:
+    pre = st.Source(np.full((20, 20), 5, np.uint8), position=(100, -50))
+    post = st.Source(np.full((20, 20), 5, np.uint8), position=(107, -61))
+    for max_shifts, expected in ((12, [0, 0]), ([(-9, -2), (3, 9)], [-2, 3])):
+        assert ints(st.align_2_sources(pre, post, max_shifts)[0]) == expected
+
+
 def test_ties_of_equal_size_are_lexicographic() -> None:
     a = np.zeros((7, 7), np.uint8)
     b = np.zeros((7, 7), np.uint8)

@@ -529,6 +529,11 @@ def test_changing_a_given_or_returned_array_does_not_change_the_alignment() -> N
     link = st.Alignment(pre, post, displacement=given_array)
     given_array[0] = 99
     assert ints(link.displacement) == [3, 4]
+    link.displacement[0] = 99
+    link.shift[0] = 99
+    pre.lower[0] = 99
+    assert ints(link.displacement) == [3, 4]
+    assert ints(link.shift) == [3 - 29, 4 + 42]
 
 
 def test_quality_can_be_set_and_none_is_minus_infinity() -> None:
