@@ -89,7 +89,10 @@ def blend(
         for other in values[1:]:
             function(result, other, out=result)
         return converted(result, dtype)
-    return converted(quotient(values, None if method == "mean" else tile_weights), dtype)
+    exact = quotient(values, None if method == "mean" else tile_weights)
+    if dtype.kind in "iu" and values[0].dtype == dtype:  # finite, and in range: no need to look
+        return np.rint(exact, out=exact).astype(dtype)
+    return converted(exact, dtype)
 
 
 def blend_by(
