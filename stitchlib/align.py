@@ -96,11 +96,21 @@ def _no_overlap(pair: Pair, measure: str, reason: str) -> Link:
     )  # fmt: skip
 
 
-def memory_needed(shapes: Mapping[str, tuple[int, ...]], pairs: list[Pair], itemsize: int) -> int:
-    """Return the most bytes that aligning one of the pairs allocates, its inputs included."""
+def memory_needed(
+    shapes: Mapping[str, tuple[int, ...]],
+    pairs: list[Pair],
+    itemsize: int,
+    *,
+    clipped: bool = False,
+) -> int:
+    """Return the most bytes that aligning one of the pairs allocates, its inputs included.
+
+    Clipped copies of the inputs may have 8 bytes a voxel.
+    """
+    each = itemsize + 8 if clipped else itemsize
     most = 0
     for pair in pairs:
         pre, post = shapes[pair.pre], shapes[pair.post]
-        inputs = sum(part.size for part in reachable(pre, post, pair.search)) * itemsize
+        inputs = sum(part.size for part in reachable(pre, post, pair.search)) * each
         most = max(most, inputs + bytes_needed(pre, post, pair.search, itemsize))
     return most

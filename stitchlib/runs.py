@@ -348,7 +348,7 @@ def card_mb(card: Mapping[str, Any]) -> int:
     if card["stage"] == "align":
         shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
         pairs = [Pair.from_json(value) for value in card["pairs"]]
-        needed = align.memory_needed(shapes, pairs, itemsize)
+        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card)
     else:
         needed = stitch.memory_needed(ShardPlan.from_json(card))
     return BASE_MB + needed // 2**20

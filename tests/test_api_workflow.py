@@ -15,7 +15,7 @@ from stitchlib.errors import InputError
 from stitchlib.pairs import write_measured
 from stitchlib.phantom import Phantom, position_error, write_phantom
 from stitchlib.place import place_dataset, write_placement
-from stitchlib.runs import Run
+from stitchlib.runs import Run, card_mb
 from stitchlib.stitch import stitch_shard
 from tests.workflow import positions, run
 
@@ -103,6 +103,7 @@ def test_clipping_changes_the_quality_and_the_card(tmp_path, monkeypatch):
                           measure="ssd", clip=110)  # fmt: skip
     cards = [card_of(j.blocks[0][0]) for j in (job, clipped)]
     assert "clip" not in cards[0]
+    assert card_mb(cards[1]) >= card_mb(cards[0])
     assert cards[1]["clip"] == [None, 110]
     low, high = (
         align_block(card, tmp_path / folder)[0].quality
