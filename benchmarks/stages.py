@@ -131,13 +131,12 @@ def fusion_figures(folder: Path) -> Iterator[Figure]:
     """Make the volume, against the same through stock h5py gzip; assemble, against cp."""
     dataset = planned(folder)
     positions = dataset.positions()
-    plan = dataset.volume_plan(positions)
-    shards = list(dataset.shards(plan, positions))
+    finish = dataset.after(positions)
     (card,) = (dataset.folder / "cards" / "assemble").glob("*.json")
     tiles, made = folder / "data", folder / "made.h5"
 
     def stitch_all() -> None:
-        for shard_card, shard, _ in shards:
+        for shard_card, shard in finish.shards:
             path = dataset.folder / "shards" / f"{shard_card.stem}.h5"
             stitch_shard(shard, tiles, path)
 
@@ -155,7 +154,7 @@ def fusion_figures(folder: Path) -> Iterator[Figure]:
     ours()
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
-    megabytes = np.prod(plan.shape) * 2 / 1e6
+    megabytes = np.prod(finish.plan.shape) * 2 / 1e6
     mine, theirs, copying, assembling = cpu_seconds(
         ours, stock, lambda: shutil.copyfile(made, folder / "copy.h5"), assemble_all
     )

@@ -32,6 +32,8 @@ class AlignOptions:
     """Overlap of neighbours by grid axis; empty where the sheet gives positions."""
     max_shift: tuple[int, int, int] | None
     """± voxels around the nominal displacement along x, y, z; None where not given."""
+    clip: tuple[float | None, float | None]
+    """Intensities below and above are moved to these for the alignment; None = no bound."""
     min_overlap: int | None
     """Least overlap along the tiling axis in voxels; None = a quarter of the nominal one."""
     pairs_per_job: int | None
@@ -103,8 +105,6 @@ class Config:
 # Keys of the contract that are not built yet: (path, values that are, what to write instead).
 _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
     (("align", "method"), ("auto", "exact"), "use 'exact' (as 'auto' does until then)"),
-    (("align", "measure"), ("ncc",), "use 'ncc'"),
-    (("align", "clip"), (None,), "use null"),
     (
         ("align", "background"),
         ("auto", None),
@@ -197,30 +197,14 @@ def _pending(raw: Mapping[str, Any]) -> Iterator[str]:
 
 def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
     for axis, overlap in (raw["align"]["overlap"] or {}).items():
-        pair = overlap if isinstance(overlap, list) else [overlap]
-        key = f"align.overlap.{axis} = {overlap!r}"
-        if any(isinstance(o, float) and not o < 1 for o in pair):
-            yield f"{key}: a fraction must be below 1.0; whole voxels are written without a point"
-        if len({type(o) for o in pair}) > 1:
-            yield f"{key}: write both ends as fractions or both as voxels"
-        elif pair[0] > pair[-1]:
-            yield f"{key}: the smaller overlap comes first"
+        yield from _overlap_problems(axis, overlap)
     for axis, (lower, upper) in (raw["stitch"]["region"] or {}).items():
         if lower >= upper:
             yield (
                 f"stitch.region.{axis} = {[lower, upper]!r}: holds no voxel; "
                 "write [first, last + 1]"
             )
-    for key in (
-        "voxel_size.x",
-        "voxel_size.y",
-        "voxel_size.z",
-        "place.min_confidence",
-        "stitch.fill",
-    ):
-        stage, _, name = key.partition(".")
-        if not math.isfinite(raw[stage][name]):
-            yield f"{key} = {raw[stage][name]!r}: must be a finite number"
+    yield from _number_problems(raw)
     chunk, shard = (_triple(raw["output"][key]) for key in ("chunk", "shard"))
     if shard and chunk and any(s % c for s, c in zip(shard, chunk, strict=True)):
         yield (
@@ -229,12 +213,40 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _overlap_problems(axis: str, overlap: Any) -> Iterator[str]:
+    pair = overlap if isinstance(overlap, list) else [overlap]
+    key = f"align.overlap.{axis} = {overlap!r}"
+    if any(isinstance(o, float) and not o < 1 for o in pair):
+        yield f"{key}: a fraction must be below 1.0; whole voxels are written without a point"
+    if len({type(o) for o in pair}) > 1:
+        yield f"{key}: write both ends as fractions or both as voxels"
+    elif pair[0] > pair[-1]:
+        yield f"{key}: the smaller overlap comes first"
+
+
+def _number_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    bounds = [bound for bound in _clip(raw["align"]["clip"]) if bound is not None]
+    if not all(map(math.isfinite, bounds)):
+        yield f"align.clip = {raw['align']['clip']!r}: must be finite numbers"
+    elif bounds != sorted(bounds):
+        yield f"align.clip = {raw['align']['clip']!r}: the smaller bound comes first"
+    sizes = [f"voxel_size.{axis}" for axis in AXES]
+    for key in (*sizes, "place.min_confidence", "stitch.fill"):
+        stage, _, name = key.partition(".")
+        if not math.isfinite(raw[stage][name]):
+            yield f"{key} = {raw[stage][name]!r}: must be a finite number"
+
+
 def _triple(value: Any) -> tuple[int, int, int] | None:
     if value in (None, "auto"):
         return None
     if isinstance(value, Mapping):
         return (int(value["x"]), int(value["y"]), int(value["z"]))
     return (int(value),) * 3
+
+
+def _clip(value: Any) -> tuple[float | None, float | None]:
+    return (value[0], value[1]) if isinstance(value, list) else (None, value)
 
 
 def _auto(value: Any) -> int | None:
@@ -266,6 +278,7 @@ def _freeze(raw: Mapping[str, Any]) -> Config:
             measure=align["measure"],
             overlap=overlap,
             max_shift=_triple(align["max_shift"]),
+            clip=_clip(align["clip"]),
             min_overlap=_auto(align["min_overlap"]),
             pairs_per_job=_auto(align["pairs_per_job"]),
         ),

@@ -12,7 +12,7 @@ Along each axis, with a chunk of 4 and shards whose two finest levels hold whole
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
@@ -180,6 +180,26 @@ def auto_shard(
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Which part of a tile an image is: its voxels weigh what they weigh in the whole tile."""
+
+    shape: Point
+    """Extent of the tile."""
+    lower: Point
+    """First voxel in the tile, per axis of the tile."""
+    dropped: Point
+    """Axes of the tile that the image lacks; it is one voxel thick along them."""
+
+    def box(self, local: Box) -> Box:
+        """Return a box of the image in the tile's coordinates."""
+        lower, upper = list(local.lower), list(local.upper)
+        for axis in self.dropped:
+            lower.insert(axis, 0)
+            upper.insert(axis, 1)
+        return Box(tuple(lower), tuple(upper)).shifted(self.lower)
+
+
+@dataclass(frozen=True, slots=True)
 class FusionPlan:
     """Which tiles cover which part of a window: what the fusion engine executes."""
 
@@ -190,13 +210,23 @@ class FusionPlan:
     pieces: tuple[tuple[Box, Point], ...]
     """Disjoint parts of the window, each with the tiles that cover it, in order."""
     blending: str
-    """'interpolation', 'max', 'min' or 'mean'."""
+    """'interpolation', 'max', 'min' or 'mean'; in the library also 'interpolation-adjust-max',
+    'function' or 'weighted'."""
+    function: Callable[..., Any] | None = None
+    """With 'function' and 'weighted': called with a stack of voxels and ``axis=0``."""
+    weight_function: Callable[[Point], Any] | None = None
+    """With 'weighted': the weights of a tile's voxels from its shape; None = those of
+    'interpolation'."""
+    planes: bool = False
+    """The tiles are planes, given as stacks of one."""
+    cuts: tuple[Cut | None, ...] = ()
+    """What of its tile each image is; None, or nothing at all, where it is the tile."""
 
     @classmethod
-    def of(cls, boxes: Sequence[Box], window: Box, blending: str) -> Self:
-        """Plan the fusion of tiles at ``boxes`` inside ``window``."""
+    def of(cls, boxes: Sequence[Box], window: Box, blending: str, **more: Any) -> Self:
+        """Plan the fusion of tiles at ``boxes`` inside ``window``; ``more`` are other fields."""
         clipped = [box.intersection(window) for box in boxes]
-        return cls(window, tuple(boxes), tuple(disjoint(clipped)), blending)
+        return cls(window, tuple(boxes), tuple(disjoint(clipped)), blending, **more)
 
     def inside(self, window: Box) -> Iterator[tuple[Box, Point]]:
         """Yield the pieces of a part of the window."""
@@ -252,6 +282,8 @@ class ShardPlan:
     blending: str
     fill: float
     compression: str
+    planes: bool = False
+    """The tiles are planes, given as stacks of one."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values that go into a card."""
@@ -266,6 +298,7 @@ class ShardPlan:
             "blending": self.blending,
             "fill": self.fill,
             "compression": self.compression,
+            **({"planes": True} if self.planes else {}),
         }
 
     @classmethod
@@ -279,4 +312,5 @@ class ShardPlan:
             value["blending"],
             value["fill"],
             value["compression"],
+            value.get("planes", False),
         )

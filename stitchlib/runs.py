@@ -143,12 +143,15 @@ class DatasetRun:
 
     def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
         names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))
+        clip = self.config.align.clip
         return Card.of(
             "align",
             align.VERSION,
             name,
             {
                 "measure": self.config.align.measure,
+                # Only where there is one: without, the card stays what it was.
+                **({"clip": list(clip)} if clip != (None, None) else {}),
                 "pairs": [pair.as_json() for pair in pairs],
                 "dtype": self.dataset.dtype,
                 "images": {
@@ -329,6 +332,7 @@ class DatasetRun:
                     self.config.stitch.blending,
                     self.config.stitch.fill,
                     self.config.output.compression,
+                    planes=self.dataset.ndim == 2,
                 )
                 name = f"{channel}/x{index[0]}y{index[1]}z{index[2]}"
                 yield Card.of("stitch", stitch.VERSION, name, shard.as_json()), shard
@@ -443,7 +447,7 @@ def card_mb(card: Mapping[str, Any]) -> int:
     if card["stage"] == "align":
         shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
         pairs = [Pair.from_json(value) for value in card["pairs"]]
-        needed = align.memory_needed(shapes, pairs, itemsize)
+        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card)
     else:
         needed = stitch.memory_needed(ShardPlan.from_json(card))
     return BASE_MB + needed // 2**20

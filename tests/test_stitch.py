@@ -111,9 +111,9 @@ class Tiles:
                 inside = all(0 <= a < n for a, n in zip(at, shape, strict=True))
                 if inside and (i, channel) in self.images:
                     values.append(self.images[i, channel].reshape(shape)[at].item())
-                    # An axis of one voxel has no depth: a plane is a plane in 3-D too.
-                    depths = (min(a, n - 1 - a) for a, n in zip(at, shape, strict=True) if n > 1)
-                    weights.append(1 + min(depths, default=0))
+                    # The z of a plane was added here; only axes that the tile has give it depth.
+                    own = list(zip(at, shape, strict=True))[: len(self.shapes[i])]
+                    weights.append(1 + min(min(a, n - 1 - a) for a, n in own))
             if values:
                 whole[voxel] = blended(values, weights, blending, self.dtype)
         return whole

@@ -1,6 +1,9 @@
-"""The graph of tiles and links: its connected components."""
+"""The graph of tiles and links: its connected components, and trees in it."""
 
 from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,3 +32,44 @@ def components(n: int, pre: NDArray[np.int64], post: NDArray[np.int64]) -> NDArr
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse]
+
+
+def tree_positions(
+    n: int,
+    pre: NDArray[np.int64],
+    post: NDArray[np.int64],
+    displacement: NDArray[np.int64],
+    roots: Sequence[int],
+) -> NDArray[np.int64]:
+    """Add up displacements along breadth-first trees.
+
+    Parameters
+    ----------
+    n : int
+        Number of nodes.
+    pre, post : array of int, shape (links,)
+        The two ends of every link; of links to equally near nodes, the earlier one counts.
+    displacement : array of int, shape (links, axes)
+        Position of post minus position of pre.
+    roots : sequence of int
+        One node of every component; they stay at zero.
+
+    Returns
+    -------
+    array of int, shape (n, axes)
+    """
+    beside: list[list[tuple[int, int, int]]] = [[] for _ in range(n)]
+    for link, (a, b) in enumerate(zip(pre.tolist(), post.tolist(), strict=True)):
+        beside[a].append((b, link, 1))
+        beside[b].append((a, link, -1))
+    positions = np.zeros((n, displacement.shape[1]), np.int64)
+    seen = set(roots)
+    queue = deque(roots)
+    while queue:
+        node = queue.popleft()
+        for other, link, sign in beside[node]:
+            if other not in seen:
+                seen.add(other)
+                positions[other] = positions[node] + sign * displacement[link]
+                queue.append(other)
+    return positions
