@@ -1,0 +1,216 @@
+"""What links among themselves cannot decide: single links that others contradict, and the stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stitchlib.core.graph import Forest, bridges, components, forest
+from stitchlib.core.robust import Floats, Ints, Links, Mask
+from stitchlib.core.stage import FEW_LINKS, StageShifts, fit_shifts
+
+DECISIVE = np.log(100.0)
+"""Log-likelihood ratio from which the stage decides between two links."""
+FAR = 6.0
+"""Standard deviations of the stage beyond which a link is not believed on its own word."""
+_AS_FAR = 3.0
+"""An unnoticed wrong link is off by about so many standard deviations of the stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """How the believed links hold the tiles together."""
+
+    numbers: Ints
+    """The believed links."""
+    component: Ints
+    """Component of every node."""
+    block: Ints
+    """Nodes that at least two separate ways connect share it."""
+    single: Mask
+    """Believed links that are the only ones between two parts, shape (links,)."""
+    tree: Forest
+    """Spans the believed links; its links count among these."""
+
+    def ways(self, links: Links, k: int) -> list[int]:
+        """Single links on the way between the ends of a link."""
+        path = self.tree.path(int(links.pre[k]), int(links.post[k]))
+        return [j for j in self.numbers[path].tolist() if self.single[j]]
+
+
+def structure(links: Links, good: Mask, roots_first: Ints | None = None) -> Structure:
+    """Describe the graph of the believed links; ``roots_first`` are preferred as roots."""
+    pre, post = links.some(good)
+    numbers = np.flatnonzero(good)
+    component = components(links.n, pre, post)
+    roots = np.unique(component, return_index=True)[1]
+    if roots_first is not None:
+        roots[component[roots_first[::-1]]] = roots_first[::-1]
+    tree = forest(links.n, pre, post, roots)
+    lonely = bridges(links.n, pre, post, tree)
+    single = np.zeros(len(good), bool)
+    single[numbers[lonely]] = True
+    block = components(links.n, pre[~lonely], post[~lonely])
+    return Structure(numbers, component, block, single, tree)
+
+
+def learn_stage(links: Links, good: Mask, axis: Ints, single: Mask) -> StageShifts:
+    """Fit the stage's shifts to the links that loops support, or to all if these are too few."""
+    use = good & ~single
+    if use.sum() < FEW_LINKS:
+        use = good
+    return fit_shifts(axis[use], links.displacement[use])
+
+
+def arbitrate(links: Links, good: Mask, axis: Ints) -> tuple[Mask, Mask]:
+    """Let the stage decide where one link stands against another.
+
+    A link that alone holds a part of the tiles, contradicted by a link that is not believed, may be
+    the wrong one of the two. The one that agrees with what the stage does elsewhere is kept. A
+    single link far from what the stage does is not believed at all.
+
+    Parameters
+    ----------
+    links : Links
+        All links; displacements are relative to nominal.
+    good : array of bool, shape (links,)
+        Those that agree with one another.
+    axis : array of int, shape (links,)
+        Grid axis of each.
+
+    Returns
+    -------
+    good, implausible : array of bool, shape (links,)
+        Links to believe; and of the others, those that only the stage speaks against.
+    """
+    good, implausible = good.copy(), np.zeros(len(good), bool)
+    dropped = np.zeros(len(good), bool)
+    for _ in range(2 * len(good)):
+        graph = structure(links, good)
+        stage = learn_stage(links, good, axis, graph.single)
+        if not stage.known:
+            break
+        likelihood = stage.likelihood(axis, links.displacement)
+        swap = _worst_swap(links, good, graph, likelihood, dropped)
+        if swap is None:
+            far = graph.single & ~links.sure & (stage.units(axis, links.displacement) > FAR)
+            if not far.any():
+                break
+            good &= ~far
+            implausible |= far
+            dropped |= far
+            continue
+        out, into = swap
+        good[out], good[into] = False, True
+        dropped[out] = True
+    return good, implausible & ~good
+
+
+def _contradicted(links: Links, good: Mask, graph: Structure) -> Ints:
+    """Links not believed whose ends single links hold together."""
+    a, b = links.pre, links.post
+    same = graph.component[a] == graph.component[b]
+    return np.flatnonzero(~good & same & (graph.block[a] != graph.block[b]))
+
+
+def _worst_swap(
+    links: Links, good: Mask, graph: Structure, likelihood: Floats, dropped: Mask
+) -> tuple[int, int] | None:
+    """Return the (single link, contradicting link) that is most worth to be exchanged."""
+    best, gain = None, 0.5
+    for k in _contradicted(links, good, graph).tolist():
+        way = [j for j in graph.ways(links, k) if not links.sure[j]]
+        if dropped[k] or not way:
+            continue
+        worst = min(way, key=lambda j: likelihood[j])
+        if likelihood[k] - likelihood[worst] > gain:
+            best, gain = (worst, k), float(likelihood[k] - likelihood[worst])
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What may be wrong although it was believed."""
+
+    variance: Floats
+    """Of the single links, beyond their errors, voxels², shape (links, axes)."""
+    step: Floats
+    """How far parts that agree among themselves lie off the stage's model, relative to the part
+    of their component's anchor, voxels, shape (n, axes); 0 where that is nothing unusual."""
+    undecided: tuple[tuple[int, int], ...]
+    """(contradicting link, believed link): nothing tells which is wrong."""
+
+
+def doubts(links: Links, good: Mask, x: Floats, axis: Ints, anchors: Ints) -> Doubts:
+    """Say what the links and the stage leave open.
+
+    Parameters
+    ----------
+    links : Links
+        All links; displacements are relative to nominal.
+    good : array of bool, shape (links,)
+        Those that are believed.
+    x : array of float, shape (n, axes)
+        Positions that they give.
+    axis : array of int, shape (links,)
+        Grid axis of each.
+    anchors : array of int
+        Anchors of the components.
+    """
+    graph = structure(links, good, anchors)
+    stage = learn_stage(links, good, axis, graph.single)
+    variance = np.zeros_like(links.displacement)
+    undecided = []
+    likelihood = stage.likelihood(axis, links.displacement) if stage.known else None
+    residual = links.residual(x)
+    for k in _contradicted(links, good, graph).tolist():
+        for j in graph.ways(links, k):
+            lead = likelihood[j] - likelihood[k] if likelihood is not None else 0.0
+            if not links.sure[j] and lead < DECISIVE:
+                variance[j] = np.maximum(variance[j], residual[k] ** 2)
+                undecided.append((k, j))
+    if stage.known:
+        lonely = graph.single & ~links.sure
+        wrong = ~good & (graph.component[links.pre] == graph.component[links.post])
+        share = wrong.sum() / max(1, len(good) - lonely.sum())
+        variance[lonely] += share * (_AS_FAR * np.maximum(stage.scatter, 1.0)) ** 2
+    return Doubts(variance, _steps(links, good, graph, stage, axis), tuple(undecided))
+
+
+def _steps(
+    links: Links, good: Mask, graph: Structure, stage: StageShifts, axis: Ints
+) -> Floats:
+    """Offsets of parts that only links far from the stage's model join; see `Doubts.step`."""
+    step = np.zeros((links.n, links.displacement.shape[1]))
+    if not stage.known:
+        return step
+    far = good & ~links.sure & (stage.units(axis, links.displacement) > FAR)
+    pre, post = links.some(good & ~far)
+    part = components(links.n, pre, post)
+    far &= part[links.pre] != part[links.post]
+    if not far.any():
+        return step
+    deviation = stage.deviation(axis, links.displacement)
+    joints: dict[tuple[int, int], list[Floats]] = {}
+    for k in np.flatnonzero(far).tolist():
+        a, b = int(part[links.pre[k]]), int(part[links.post[k]])
+        joints.setdefault((a, b), []).append(deviation[k])
+        joints.setdefault((b, a), []).append(-deviation[k])
+    beside: dict[int, list[int]] = {}
+    for a, b in joints:
+        beside.setdefault(a, []).append(b)
+    offset: dict[int, Floats] = {}
+    for root in graph.tree.levels[0].tolist():
+        queue = [int(part[root])]
+        offset.setdefault(queue[0], np.zeros(step.shape[1]))
+        for a in queue:
+            for b in beside.get(a, ()):
+                if b not in offset:
+                    offset[b] = offset[a] + np.median(joints[a, b], axis=0)
+                    queue.append(b)
+    unusual = FAR * np.maximum(stage.scatter, 1.0) / 2
+    for p, value in offset.items():
+        if (np.abs(value) > unusual).any():
+            step[part == p] = value
+    return step

@@ -1,0 +1,179 @@
+"""The whole placement in arrays: which links to believe, where tiles lie, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stitchlib.core.doubt import arbitrate, doubts, learn_stage, structure
+from stitchlib.core.graph import components, squares
+from stitchlib.core.robust import Floats, Ints, Links, Mask, select, tolerance
+from stitchlib.core.solve import Network, tree_positions
+from stitchlib.core.stage import Prediction, StageShifts, joined_frame, predict
+from stitchlib.core.uncertainty import common_error, position_sigma
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a placement starts from; all positions are relative to nominal."""
+
+    links: Links
+    """Links that may be believed."""
+    axis: Ints
+    """Grid axis of each link."""
+    index: Ints
+    """Grid index of every tile, shape (n, 3)."""
+    pinned: Mask
+    """Tiles whose position is given, shape (n,)."""
+    pins: Floats
+    """Their positions less the nominal ones, voxels, shape (n, axes); others do not count."""
+
+    def ground(self, component: Ints) -> Ints:
+        """Pinned tiles, and the first tile of every component that has none."""
+        first = np.unique(component, return_index=True)[1]
+        held = np.isin(component[first], component[self.pinned])
+        return np.sort(np.concatenate([first[~held], np.flatnonzero(self.pinned)]))
+
+    def fixed(self) -> Floats:
+        """Positions of the grounded tiles."""
+        return np.where(self.pinned[:, None], self.pins, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Where the tiles lie, and what became of the links."""
+
+    x: Floats
+    """Positions less the nominal ones, voxels, shape (n, axes)."""
+    sigma: Floats
+    """Standard deviations, voxels, nan = unknown, shape (n, axes): for tiles with links relative
+    to the first of their component, for others those of the stage's model."""
+    component: Ints
+    """Component of every tile, numbered by first tile; one without links has that which it
+    follows."""
+    placed: Mask
+    """Tiles with believed links, or pinned."""
+    good: Mask
+    """Links that are believed, shape (links,)."""
+    implausible: Mask
+    """Links that only the stage speaks against."""
+    undecided: tuple[tuple[int, int], ...]
+    """(contradicting link, believed link): nothing tells which is wrong."""
+    step: Floats
+    """See `doubt.Doubts`."""
+    stage: StageShifts
+    """How links differ from nominal."""
+    prediction: Prediction
+    """Where the stage's model expects tiles."""
+    loops: Ints
+    """Smallest loops of the links, see `graph.squares`."""
+    scale: Floats
+    """Residuals over errors, root mean square, per axis."""
+
+
+def optimise(problem: Problem) -> Solution:
+    """Place tiles by robust weighted least squares."""
+    links = problem.links
+    loops = squares(problem.index, links.pre, links.post)
+    good, implausible = _believe(problem, loops)
+    common = np.zeros(links.displacement.shape[1])
+    for _ in range(2):
+        weight = 1 / (links.error**2 + common**2)
+        weight[links.sure] *= 1e4
+        component = components(links.n, *links.some(good))
+        ground = problem.ground(component)
+        x = _solve(problem, good, weight, ground)
+        single = structure(links, good).single
+        common = common_error(links, good, single, x)
+    open_questions = doubts(links, good, x, problem.axis, ground)
+    sigma, scale = position_sigma(links, good, weight, open_questions.variance, x, ground)
+    sigma = np.hypot(sigma, open_questions.step)
+    return _complete(
+        problem, x, sigma, component, good,
+        implausible=implausible, undecided=open_questions.undecided, step=open_questions.step,
+        loops=loops, scale=scale,
+    )  # fmt: skip
+
+
+def _solve(problem: Problem, good: Mask, weight: Floats, ground: Ints) -> Floats:
+    links = problem.links
+    network = Network(links.n, *links.some(good), ground, often=False)
+    if len(weight) and np.ptp(weight[good] / weight[good][:, :1], axis=0).max(initial=0) < 1e-9:
+        weight = weight[:, 0]  # the same ratio of axes everywhere: one factorisation does
+    return network.solve(weight[good], links.displacement[good], problem.fixed())
+
+
+def _believe(problem: Problem, loops: Ints) -> tuple[Mask, Mask]:
+    """Choose the links to believe; and those that only the stage speaks against."""
+    links = problem.links
+    ground = problem.ground(components(links.n, links.pre, links.post))
+    good, x, allowed = select(links, loops, problem.fixed(), ground)
+    for _ in range(3):
+        # With the wrong ones gone, the right ones say better how far they may be off.
+        common = common_error(links, good, structure(links, good).single, x)
+        if len(loops):
+            allowed = np.minimum(allowed, tolerance(links, common))
+        kept = good & ((np.abs(links.residual(x)) <= allowed).all(axis=1) | links.sure)
+        if (kept == good).all():
+            break
+        good = kept
+        weight = 1 / links.error**2
+        x = _solve(problem, good, weight, problem.ground(components(links.n, *links.some(good))))
+    good, implausible = arbitrate(links, good, problem.axis)
+    component = components(links.n, *links.some(good))
+    x = _solve(problem, good, 1 / links.error**2, problem.ground(component))
+    same = component[links.pre] == component[links.post]
+    fits = (np.abs(links.residual(x)) <= allowed).all(axis=1)
+    return good | (same & fits & ~implausible), implausible
+
+
+def follow_tree(problem: Problem) -> Solution:
+    """Place tiles along the trees of least variance; every link is believed."""
+    links = problem.links
+    x, variance, component = tree_positions(
+        links.n, links.pre, links.post, links.displacement, links.error**2
+    )
+    for c in np.unique(component[problem.pinned]).tolist():
+        mine = component == c
+        first = np.flatnonzero(mine & problem.pinned)[0]
+        x[mine] += problem.pins[first] - x[first]
+    x[problem.pinned] = problem.pins[problem.pinned]
+    n = len(links.pre)
+    return _complete(
+        problem, x, np.sqrt(variance), component, np.ones(n, bool),
+        implausible=np.zeros(n, bool), undecided=(), step=np.zeros_like(x),
+        loops=squares(problem.index, links.pre, links.post), scale=np.ones(x.shape[1]),
+    )  # fmt: skip
+
+
+def _complete(
+    problem: Problem, x: Floats, sigma: Floats, component: Ints, good: Mask,
+    *, implausible: Mask, undecided: tuple[tuple[int, int], ...], step: Floats,
+    loops: Ints, scale: Floats,
+) -> Solution:  # fmt: skip
+    """Put the tiles without links where the stage's model expects them."""
+    links = problem.links
+    linked = np.zeros(links.n, bool)
+    linked[np.concatenate(links.some(good))] = True
+    placed = linked | problem.pinned
+    if links.n == 1:
+        placed[:] = True
+    usual = placed & (step == 0).all(axis=1)
+    frame = joined_frame(problem.index, placed, component)
+    prediction = predict(problem.index, x, usual if usual.any() else placed, frame)
+    x = np.where(placed[:, None], x, prediction.offset)
+    sigma = np.where(placed[:, None], sigma, prediction.sigma)
+    sigma[problem.pinned] = 0
+    # Every component stands so that its first tile, with links or without, is at nominal.
+    frame = np.unique(frame, return_inverse=True)[1]
+    first = np.unique(frame, return_index=True)[1]
+    free = ~np.isin(np.arange(len(first)), frame[problem.pinned])
+    x = x - np.where(free[:, None], x[first], 0.0)[frame]
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    stage = learn_stage(links, good, problem.axis, structure(links, good).single)
+    return Solution(
+        x, sigma, rank[frame], placed, good, implausible, undecided, step, stage, prediction,
+        loops, scale,
+    )  # fmt: skip

@@ -1,0 +1,306 @@
+"""What the stage does: a model of where it takes tiles, fitted to tiles placed by their images.
+
+A displacement along a grid axis has a typical shift from nominal per axis (scale, rotation and
+skew of the grid) and a scatter. For tiles that no link places, positions themselves are modelled: an
+offset per component, terms of the grid index as far as the data support them (linear, quadratic,
+and the alternation of rows or columns that a snake-like path with backlash leaves), and what
+neighbouring tiles have in common beyond that, as a Gaussian Markov field on the grid (Rue and Held
+2005, Gaussian Markov Random Fields) with one roughness per grid axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, diags_array
+from scipy.sparse.linalg import splu
+from scipy.spatial import KDTree
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+LEAST_SCATTER = 1.0
+"""A stage is never taken for better than this when links are judged by it, voxels."""
+FEW_LINKS = 4
+"""Links that it takes to judge others by the stage."""
+SUPPORT = 12.0
+"""F of a term of the model that is kept (one in about a thousand by chance)."""
+_EXACT = 2000
+"""Up to so many tiles without links their standard deviations are solved for one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageShifts:
+    """How displacements differ from nominal."""
+
+    typical: Floats
+    """Shift of a link along each grid axis, voxels, shape (grid axes, image axes)."""
+    scatter: Floats
+    """Standard deviation about it, voxels, shape (image axes,); nan = unknown."""
+    links: int
+    """Links it was fitted to."""
+
+    @property
+    def known(self) -> bool:
+        """Whether links may be judged by it."""
+        return self.links >= FEW_LINKS
+
+    def deviation(self, axis: Ints, shift: Floats) -> Floats:
+        """Shifts less the typical ones, voxels, shape (links, image axes)."""
+        return shift - self.typical[axis]
+
+    def units(self, axis: Ints, shift: Floats) -> Floats:
+        """Largest deviation over the axes in standard deviations, shape (links,)."""
+        scatter = np.maximum(self.scatter, LEAST_SCATTER)
+        return np.abs(self.deviation(axis, shift) / scatter).max(axis=1, initial=0)
+
+    def likelihood(self, axis: Ints, shift: Floats) -> Floats:
+        """Log-likelihood of shifts, up to a constant: Student's t with 4 degrees of freedom."""
+        scatter = np.maximum(self.scatter, LEAST_SCATTER)
+        square = ((self.deviation(axis, shift) / scatter) ** 2).sum(axis=1)
+        return -(4 + shift.shape[1]) / 2 * np.log1p(square / 4)
+
+
+def fit_shifts(axis: Ints, shift: Floats) -> StageShifts:
+    """Fit typical shifts and scatter robustly.
+
+    Parameters
+    ----------
+    axis : array of int, shape (links,)
+        Grid axis of each link, 0, 1, 2.
+    shift : array of float, shape (links, axes)
+        Displacement − nominal, voxels.
+    """
+    n_axes = shift.shape[1]
+    typical = np.zeros((3, n_axes))
+    if not len(shift):
+        return StageShifts(typical, np.full(n_axes, np.nan), 0)
+    # The median over all directions, because half of those along one may be wrong together.
+    start = np.array([np.median(shift[axis == d], axis=0) if (axis == d).any() else typical[d]
+                      for d in range(3)])  # fmt: skip
+    scatter = np.minimum(_mad(shift - start[axis]), np.maximum(_mad(shift), LEAST_SCATTER))
+    for d in range(3):
+        mine = shift[axis == d]
+        for a in range(n_axes if len(mine) else 0):
+            typical[d, a] = _typical(mine[:, a], start[d, a], max(scatter[a], LEAST_SCATTER))
+    return StageShifts(typical, _mad(shift - typical[axis]), len(shift))
+
+
+def _mad(values: Floats) -> Floats:
+    spread: Floats = 1.4826 * np.median(np.abs(values), axis=0)
+    return spread
+
+
+def _typical(values: Floats, median: float, scatter: float) -> float:
+    """Centre of most values (Tukey's biweight); nominal where as many lie there, or near it."""
+    found = [_biweight(values, start, 4 * scatter) for start in (0.0, median)]
+    centre, support = max(found, key=lambda f: f[1])
+    if support <= found[0][1] * 1.05:
+        centre, support = found[0]
+    return centre if abs(centre) > 3 * scatter / np.sqrt(max(support, 1.0)) else 0.0
+
+
+def _biweight(values: Floats, centre: float, width: float) -> tuple[float, float]:
+    weight = np.zeros(len(values))
+    for _ in range(20):
+        weight = np.maximum(1 - ((values - centre) / width) ** 2, 0) ** 2
+        if weight.sum() <= 0:
+            return centre, 0.0
+        centre = float(weight @ values / weight.sum())
+    return centre, float(weight.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Where the model expects tiles."""
+
+    offset: Floats
+    """Position − nominal, voxels, in the frame of its component, shape (n, axes)."""
+    sigma: Floats
+    """Its standard deviation, voxels; nan where it cannot be told; shape (n, axes)."""
+    terms: list[dict[str, float]]
+    """Per image axis: coefficients of the terms that the data support, voxels."""
+    scatter: Floats
+    """Residual of the placed tiles about the terms, standard deviation, voxels, per image axis."""
+
+
+def predict(index: Ints, offset: Floats, placed: Mask, frame: Ints) -> Prediction:
+    """Expect positions of all tiles from those of the placed ones.
+
+    Parameters
+    ----------
+    index : array of int, shape (n, 3)
+        Grid index of every tile.
+    offset : array of float, shape (n, axes)
+        Position − nominal of the placed tiles, voxels; others do not count.
+    placed : array of bool, shape (n,)
+        Tiles to learn from.
+    frame : array of int, shape (n,)
+        Component in whose frame each tile stands or is wanted; each has an offset of its own.
+    """
+    n, axes = offset.shape
+    expected, sigma = np.zeros((n, axes)), np.full((n, axes), np.nan)
+    scatter = np.full(axes, np.nan)
+    terms: list[dict[str, float]] = [{} for _ in range(axes)]
+    if not placed.any():
+        return Prediction(expected, sigma, terms, scatter)
+    frames = np.unique(frame[placed], return_inverse=True)[1]
+    count = np.bincount(frames)
+    lookup = np.zeros(int(frame.max()) + 1, np.int64)
+    lookup[frame[placed]] = frames
+    mine = lookup[frame]
+    named = _terms(index)
+    for a in range(axes):
+        y = offset[placed, a]
+        trend, terms[a] = _fit_terms(named, placed, frames, count, y)
+        rest = y - trend[placed]
+        level = _means(rest, frames, count)
+        rest -= level[frames]
+        free = placed.sum() - len(count) - len(terms[a])
+        if free >= 1:
+            scatter[a] = np.sqrt(rest @ rest / free)
+            field, spread = _field(index, placed, rest, float(scatter[a]))
+            expected[:, a] = trend + level[mine] + field
+            sigma[:, a] = np.sqrt(spread + scatter[a] ** 2 / count[mine])
+        else:
+            expected[:, a] = trend + level[mine]
+    return Prediction(expected, sigma, terms, scatter)
+
+
+def _terms(index: Ints) -> dict[str, Floats]:
+    """Terms of the grid index, most plausible first; constant ones are left out."""
+    named: dict[str, Floats] = {}
+    centred = index - np.round(index.mean(axis=0))
+    for d, axis in enumerate("xyz"):
+        named[f"tile_{axis}"] = centred[:, d].astype(float)
+        named[f"odd tile_{axis}"] = (index[:, d] % 2).astype(float)
+    for d, axis in enumerate("xyz"):
+        named[f"tile_{axis}²"] = centred[:, d].astype(float) ** 2
+    return {name: t for name, t in named.items() if np.ptp(t) > 0}
+
+
+def _means(values: Floats, group: Ints, count: Ints) -> Floats:
+    means: Floats = np.bincount(group, values, len(count)) / count
+    return means
+
+
+def _fit_terms(
+    named: dict[str, Floats], placed: Mask, frames: Ints, count: Ints, y: Floats
+) -> tuple[Floats, dict[str, float]]:
+    """Take in terms one by one, the best first, as long as each is supported."""
+
+    def inner(values: Floats) -> Floats:
+        return values - _means(values, frames, count)[frames]
+
+    y = inner(y)
+    columns = {name: inner(term[placed]) for name, term in named.items()}
+    chosen: list[str] = []
+    coefficients = np.zeros(0)
+    while True:
+        base = np.column_stack([columns[c] for c in chosen]) if chosen else np.zeros((len(y), 0))
+        coefficients = np.linalg.lstsq(base, y, rcond=None)[0]
+        rest = y - base @ coefficients
+        free = len(y) - len(count) - len(chosen) - 1
+        best, gain = "", 0.0
+        for name, column in columns.items():
+            if name in chosen or free < 3:
+                continue
+            new = column - base @ np.linalg.lstsq(base, column, rcond=None)[0]
+            if new @ new < 1e-6 * len(y):
+                continue
+            taken = (new @ rest) ** 2 / (new @ new)
+            f = taken / max((rest @ rest - taken) / free, 1e-4)
+            if f > max(gain, SUPPORT):
+                best, gain = name, f
+        if not best:
+            break
+        chosen.append(best)
+    trend = np.zeros(len(placed))
+    for name, value in zip(chosen, coefficients, strict=True):
+        trend += value * named[name]
+    return trend, {name: float(v) for name, v in zip(chosen, coefficients, strict=True)}
+
+
+def _field(index: Ints, placed: Mask, rest: Floats, scatter: float) -> tuple[Floats, Floats]:
+    """What neighbours have in common, and the variance of a tile about it, both shape (n,)."""
+    n = len(index)
+    none = np.zeros(n), np.full(n, scatter**2)
+    value = np.zeros(n)
+    value[placed] = rest
+    steps = [_neighbours(index, axis) for axis in range(index.shape[1])]
+    rough = [_variogram(value, placed, index, axis) for axis in range(index.shape[1])]
+    active = [one < 1.2 * scatter**2 for one, _ in rough]
+    if scatter <= 0 or not any(active):
+        return none
+    nugget = min(max(one - two / 2, 0.05 * one, 1e-3) for (one, two), on
+                 in zip(rough, active, strict=True) if on)  # fmt: skip
+    rows, columns, weights = [], [], []
+    for (a, b), (one, _), on in zip(steps, rough, active, strict=True):
+        walk = max(one - 2 * nugget, 0.05 * one, 1e-3) if on else 4 * scatter**2
+        rows.append(a)
+        columns.append(b)
+        weights.append(np.full(len(a), 1 / walk))
+    a, b, w = (np.concatenate(part) for part in (rows, columns, weights))
+    degree = np.bincount(np.concatenate([a, b]), np.concatenate([w, w]), n)
+    diagonal = degree + placed / nugget + 1 / (4 * scatter**2)
+    coupling = coo_array((w, (a, b)), shape=(n, n))
+    factor = splu((diags_array(diagonal) - coupling - coupling.T).tocsc(), "MMD_AT_PLUS_A")
+    field = factor.solve(value * placed / nugget)
+    spread = np.full(n, scatter**2)
+    wanted = np.flatnonzero(~placed)
+    if 0 < len(wanted) <= _EXACT:
+        for part in np.array_split(wanted, max(1, len(wanted) // 64)):
+            unit = np.zeros((n, len(part)))
+            unit[part, np.arange(len(part))] = 1
+            spread[part] = factor.solve(unit)[part, np.arange(len(part))] + nugget
+    return field, spread
+
+
+def _neighbours(index: Ints, axis: int, step: int = 1) -> tuple[Ints, Ints]:
+    """Pairs of tiles ``step`` apart along a grid axis."""
+    low = index - index.min(axis=0)
+    extent = low.max(axis=0) + 1 + step
+    stride = np.concatenate([[1], np.cumprod(extent[:-1])])
+    key = low @ stride
+    order = np.argsort(key)
+    at = np.searchsorted(key[order], key + step * stride[axis])
+    at = np.minimum(at, len(key) - 1)
+    there = key[order[at]] == key + step * stride[axis]
+    first = np.flatnonzero(there)
+    return first, order[at[first]]
+
+
+def _variogram(value: Floats, placed: Mask, index: Ints, axis: int) -> tuple[float, float]:
+    """Mean squared differences at one and at two steps; infinite where there are too few."""
+    found = []
+    for step in (1, 2):
+        a, b = _neighbours(index, axis, step)
+        both = placed[a] & placed[b]
+        squares = (value[a[both]] - value[b[both]]) ** 2
+        found.append(float(np.mean(squares)) if both.sum() >= 8 else np.inf)
+    one, two = found
+    return one, two if np.isfinite(two) else 2 * one
+
+
+def joined_frame(index: Ints, placed: Mask, component: Ints) -> Ints:
+    """Return the component whose frame every tile stands in: its own, or the nearest tile's.
+
+    Nearest on the grid; of several the largest, then the first. Without placed tiles every tile
+    keeps its own.
+    """
+    if not placed.any() or placed.all():
+        return component
+    size = np.bincount(component[placed], minlength=int(component.max()) + 1)
+    known = np.flatnonzero(placed)
+    rank = np.lexsort((component[known], -size[component[known]]))
+    known = known[rank]
+    frame = component.copy()
+    wanted = np.flatnonzero(~placed)
+    distance, near = KDTree(index[known]).query(index[wanted], k=min(16, len(known)), p=1)
+    shape = (len(wanted), -1)
+    choice = np.lexsort((near.reshape(shape), distance.reshape(shape)), axis=1)[:, :1]
+    frame[wanted] = component[known[np.take_along_axis(near.reshape(shape), choice, axis=1)[:, 0]]]
+    return frame
