@@ -174,7 +174,7 @@ def doubts(links: Links, good: Mask, x: Floats, axis: Ints, anchors: Ints) -> Do
         lonely = graph.single & ~links.sure
         wrong = ~good & (graph.component[links.pre] == graph.component[links.post])
         share = wrong.sum() / max(1, len(good) - lonely.sum())
-        variance[lonely] += share * (_AS_FAR * np.maximum(stage.scatter, 1.0)) ** 2
+        variance[lonely] += share * (_AS_FAR * stage.width) ** 2
     return Doubts(variance, _steps(links, good, graph, stage, axis), tuple(undecided))
 
 
@@ -209,7 +209,7 @@ def _steps(
                 if b not in offset:
                     offset[b] = offset[a] + np.median(joints[a, b], axis=0)
                     queue.append(b)
-    unusual = FAR * np.maximum(stage.scatter, 1.0) / 2
+    unusual = FAR * stage.width / 2
     for p, value in offset.items():
         if (np.abs(value) > unusual).any():
             step[part == p] = value

@@ -10,7 +10,7 @@ from stitchlib.core.doubt import arbitrate, doubts, learn_stage, structure
 from stitchlib.core.graph import components, squares
 from stitchlib.core.robust import Floats, Ints, Links, Mask, select, tolerance
 from stitchlib.core.solve import Network, tree_positions
-from stitchlib.core.stage import Prediction, StageShifts, joined_frame, predict
+from stitchlib.core.stage import Prediction, StageShifts, fit_shifts, joined_frame, predict
 from stitchlib.core.uncertainty import common_error, position_sigma
 
 
@@ -108,7 +108,11 @@ def _believe(problem: Problem, loops: Ints) -> tuple[Mask, Mask]:
     """Choose the links to believe; and those that only the stage speaks against."""
     links = problem.links
     ground = problem.ground(components(links.n, links.pre, links.post))
-    good, x, allowed = select(links, loops, problem.fixed(), ground)
+    stage = fit_shifts(problem.axis, links.displacement)
+    plausible = 1 / (1 + (stage.units(problem.axis, links.displacement) / 2) ** 2) ** 2
+    if not stage.known:
+        plausible[:] = 1
+    good, x, allowed = select(links, loops, problem.fixed(), ground, plausible)
     for _ in range(3):
         # With the wrong ones gone, the right ones say better how far they may be off.
         common = common_error(links, good, structure(links, good).single, x)

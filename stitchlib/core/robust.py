@@ -20,7 +20,7 @@ SPREAD = 4.0
 """Standard deviations beyond which a link is called wrong."""
 MOST_SCALE = 1.25
 """Common error of right links that is believed at most, voxels; more is called wrong."""
-_FEW = 4
+_FEW = 6
 """Loops that it takes to say anything about the common error."""
 _TINY = 1e-7
 """Weight of a link that is not believed; it keeps the system solvable."""
@@ -55,19 +55,20 @@ class Links:
 def loop_scale(links: Links, loops: Ints) -> Floats:
     """Estimate the error of right links, per axis, from how loops close.
 
-    A loop of four right links with errors s closes within 2 s. The lower quartile over all loops
-    is taken, because most loops are broken where a fifth of the links is wrong.
+    A loop of four right links with errors s closes within 2 s. Loops that are off by more than
+    right links could make them hold a wrong one, and do not count.
 
     Returns
     -------
     array of float, shape (axes,)
         Standard deviation, voxels; 0 where there are too few loops.
     """
-    if len(loops) < _FEW:
-        return np.zeros(links.displacement.shape[1])
     closing = np.abs(closure(links.displacement, loops))
-    # 0.3186: lower quartile of the absolute value of a standard normal variable.
-    return np.minimum(np.quantile(closing, 0.25, axis=0) / 0.3186 / 2, MOST_SCALE)
+    closing = closing[(closing <= 2 * SPREAD * MOST_SCALE).all(axis=1)]
+    if len(closing) < _FEW:
+        return np.zeros(links.displacement.shape[1])
+    # 0.6745: median of the absolute value of a standard normal variable.
+    return np.minimum(np.median(closing, axis=0) / 0.6745 / 2, MOST_SCALE)
 
 
 def closure(displacement: Floats, loops: Ints) -> Floats:
@@ -83,13 +84,16 @@ def tolerance(links: Links, scale: Floats) -> Floats:
     return np.clip(wide, LEAST, max(LEAST, SPREAD * MOST_SCALE))
 
 
-def select(links: Links, loops: Ints, fixed: Floats, ground: Ints) -> tuple[Mask, Floats, Floats]:
+def select(
+    links: Links, loops: Ints, fixed: Floats, ground: Ints, plausible: Floats
+) -> tuple[Mask, Floats, Floats]:
     """Find the links that agree with one another, and the positions that they give.
 
     Least absolute deviations first (iteratively reweighted), then the redescending loss of Geman
     and McClure with a shrinking scale (graduated non-convexity: Yang et al. 2020, IEEE Robot.
-    Autom. Lett. 5, 1127-1134), then tiles, and groups of tiles that hang on one link, are moved to
-    wherever more of their links agree.
+    Autom. Lett. 5, 1127-1134), then tiles, and groups of tiles that hang together, are moved to
+    wherever more of their links agree. That starts from all links alike, from those in loops that
+    close, and from the plausible ones; the outcome with which most links agree is returned.
 
     Parameters
     ----------
@@ -101,6 +105,8 @@ def select(links: Links, loops: Ints, fixed: Floats, ground: Ints) -> tuple[Mask
         Positions of the grounded nodes; others do not count.
     ground : array of int
         Nodes that are held, at least one per component.
+    plausible : array of float, shape (links,)
+        How well each link fits what is usual, 0 to 1; it decides where links are equally many.
 
     Returns
     -------
@@ -115,20 +121,37 @@ def select(links: Links, loops: Ints, fixed: Floats, ground: Ints) -> tuple[Mask
     base = 1 / np.mean(links.error**2, axis=1)
     base[links.sure] *= 1e4
     allowed = tolerance(links, loop_scale(links, loops))
-    x = _graduated(network, links, base, allowed, fixed)
-    good = _agree(links, x, allowed)
-    for _ in range(8):
-        if good.all():
-            break
-        held = np.zeros(links.n, bool)
-        held[ground] = True
-        x = _relocate(links, x, good, allowed, held)
-        x = network.solve(np.where(_agree(links, x, allowed), base, base * _TINY),
-                          links.displacement, fixed)  # fmt: skip
-        before, good = good, _agree(links, x, allowed)
-        if (good == before).all():
-            break
+    x = network.solve(base, links.displacement, fixed)
+    good = (np.abs(links.residual(x)) <= allowed / 2).all(axis=1)
+    if good.all():
+        return good, x, allowed
+    closed = _closed(links, loops, allowed) | links.sure
+    held = np.zeros(links.n, bool)
+    held[ground] = True
+    found = []
+    for start in (np.ones(len(base)), np.where(closed, 1.0, 0.01), np.maximum(plausible, 1e-3)):
+        x = _graduated(network, links, base, allowed, fixed, start)
+        for _ in range(8):
+            good = _agree(links, x, allowed)
+            x = _relocate(links, x, closed, allowed, held)
+            again = _agree(links, x, allowed)
+            x = network.solve(np.where(again, base, base * _TINY), links.displacement, fixed)
+            if (_agree(links, x, allowed) == good).all():
+                break
+        good = _agree(links, x, allowed)
+        found.append((float(good.sum() + 0.3 * plausible[good].sum()), good, x))
+    _, good, x = max(found, key=lambda f: f[0])
     return good, x, allowed
+
+
+def _closed(links: Links, loops: Ints, allowed: Floats) -> Mask:
+    """Links in a loop that closes."""
+    off = np.abs(closure(links.displacement, loops))
+    # Four errors add up to twice one.
+    good = (off <= 2 * allowed[loops].mean(axis=1)).all(axis=1)
+    closed = np.zeros(len(links.pre), bool)
+    closed[loops[good].ravel()] = True
+    return closed
 
 
 def _agree(links: Links, x: Floats, allowed: Floats) -> Mask:
@@ -136,18 +159,17 @@ def _agree(links: Links, x: Floats, allowed: Floats) -> Mask:
 
 
 def _graduated(
-    network: Network, links: Links, base: Floats, allowed: Floats, fixed: Floats
+    network: Network, links: Links, base: Floats, allowed: Floats, fixed: Floats, start: Floats
 ) -> Floats:
+    base = base * start
     x = network.solve(base, links.displacement, fixed)
     off = np.linalg.norm(links.residual(x) / allowed, axis=1)
-    if off.max(initial=0) <= 0.5:  # nothing is wrong
-        return x
-    for least in (4.0, 2.0, 1.0, 0.5, 0.25):
+    for least in (4.0, 2.0, 1.0, 0.5):
         weight = base / np.maximum(off, least)
         weight[links.sure] = base[links.sure]
         x = network.solve(weight, links.displacement, fixed)
         off = np.linalg.norm(links.residual(x) / allowed, axis=1)
-    for scale in (4.0, 2.0, 1.0, 1.0):
+    for scale in (4.0, 2.0, 1.0):
         weight = base * np.maximum((scale**2 / (scale**2 + off**2)) ** 2, _TINY)
         weight[links.sure] = base[links.sure]
         x = network.solve(weight, links.displacement, fixed)
@@ -155,19 +177,24 @@ def _graduated(
     return x
 
 
-def _relocate(links: Links, x: Floats, good: Mask, allowed: Floats, held: Mask) -> Floats:
-    """Move single tiles, then groups that hang on single links, where more links agree."""
+def _relocate(links: Links, x: Floats, closed: Mask, allowed: Floats, held: Mask) -> Floats:
+    """Move tiles and groups of tiles where more links agree.
+
+    Groups are those that links in closed loops hold together, and those that hang on single links.
+    """
     x = x.copy()
     for _ in range(4):
-        if not _move_groups(links, x, np.arange(links.n), allowed, held):
+        moved = _move_groups(links, x, np.arange(links.n), allowed, held)
+        agree = _agree(links, x, allowed)
+        firm = components(links.n, *links.some(agree & closed))
+        moved |= _move_groups(links, x, firm, allowed, held)
+        pre, post = links.some(_agree(links, x, allowed))
+        roots = np.unique(components(links.n, pre, post), return_index=True)[1]
+        single = bridges(links.n, pre, post, forest(links.n, pre, post, roots))
+        groups = components(links.n, pre[~single], post[~single])
+        moved |= _move_groups(links, x, groups, allowed, held)
+        if not moved:
             break
-    good = _agree(links, x, allowed)
-    pre, post = links.some(good)
-    roots = np.unique(components(links.n, pre, post), return_index=True)[1]
-    single = bridges(links.n, pre, post, forest(links.n, pre, post, roots))
-    groups = components(links.n, pre[~single], post[~single])
-    if 1 < groups.max(initial=0) + 1 < links.n:
-        _move_groups(links, x, groups, allowed, held)
     return x
 
 

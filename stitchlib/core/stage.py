@@ -48,19 +48,23 @@ class StageShifts:
         """Whether links may be judged by it."""
         return self.links >= FEW_LINKS
 
+    @property
+    def width(self) -> Floats:
+        """Standard deviations to judge by, voxels: wider where few links tell the scatter."""
+        wide: Floats = np.maximum(self.scatter, LEAST_SCATTER) * (1 + 6 / max(self.links, 1))
+        return wide
+
     def deviation(self, axis: Ints, shift: Floats) -> Floats:
         """Shifts less the typical ones, voxels, shape (links, image axes)."""
         return shift - self.typical[axis]
 
     def units(self, axis: Ints, shift: Floats) -> Floats:
         """Largest deviation over the axes in standard deviations, shape (links,)."""
-        scatter = np.maximum(self.scatter, LEAST_SCATTER)
-        return np.abs(self.deviation(axis, shift) / scatter).max(axis=1, initial=0)
+        return np.abs(self.deviation(axis, shift) / self.width).max(axis=1, initial=0)
 
     def likelihood(self, axis: Ints, shift: Floats) -> Floats:
         """Log-likelihood of shifts, up to a constant: Student's t with 4 degrees of freedom."""
-        scatter = np.maximum(self.scatter, LEAST_SCATTER)
-        square = ((self.deviation(axis, shift) / scatter) ** 2).sum(axis=1)
+        square = ((self.deviation(axis, shift) / self.width) ** 2).sum(axis=1)
         return -(4 + shift.shape[1]) / 2 * np.log1p(square / 4)
 
 
