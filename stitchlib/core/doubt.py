@@ -12,8 +12,10 @@ from stitchlib.core.stage import FEW_LINKS, StageShifts, fit_shifts
 
 DECISIVE = np.log(100.0)
 """Log-likelihood ratio from which the stage decides between two links."""
-FAR = 6.0
+FAR = 5.0
 """Standard deviations of the stage beyond which a link is not believed on its own word."""
+_WORTH = 0.5
+"""Log-likelihood ratio from which a link is exchanged for another."""
 _AS_FAR = 3.0
 """An unnoticed wrong link is off by about so many standard deviations of the stage."""
 
@@ -86,25 +88,24 @@ def arbitrate(links: Links, good: Mask, axis: Ints) -> tuple[Mask, Mask]:
     """
     good, implausible = good.copy(), np.zeros(len(good), bool)
     dropped = np.zeros(len(good), bool)
-    for _ in range(2 * len(good)):
+    stage = learn_stage(links, good, axis, structure(links, good).single)
+    if not stage.known:
+        return good, implausible
+    likelihood = stage.likelihood(axis, links.displacement)
+    units = stage.units(axis, links.displacement)
+    while True:
         graph = structure(links, good)
-        stage = learn_stage(links, good, axis, graph.single)
-        if not stage.known:
-            break
-        likelihood = stage.likelihood(axis, links.displacement)
-        swap = _worst_swap(links, good, graph, likelihood, dropped)
-        if swap is None:
-            far = graph.single & ~links.sure & (stage.units(axis, links.displacement) > FAR)
+        swaps = _swaps(links, good, graph, likelihood, dropped)
+        for out, into in swaps:
+            good[out], good[into] = False, True
+            dropped[out] = True
+        if not swaps:
+            far = graph.single & ~links.sure & (units > FAR)
             if not far.any():
-                break
+                return good, implausible & ~good
             good &= ~far
             implausible |= far
             dropped |= far
-            continue
-        out, into = swap
-        good[out], good[into] = False, True
-        dropped[out] = True
-    return good, implausible & ~good
 
 
 def _contradicted(links: Links, good: Mask, graph: Structure) -> Ints:
@@ -114,19 +115,29 @@ def _contradicted(links: Links, good: Mask, graph: Structure) -> Ints:
     return np.flatnonzero(~good & same & (graph.block[a] != graph.block[b]))
 
 
-def _worst_swap(
+def _swaps(
     links: Links, good: Mask, graph: Structure, likelihood: Floats, dropped: Mask
-) -> tuple[int, int] | None:
-    """Return the (single link, contradicting link) that is most worth to be exchanged."""
-    best, gain = None, 0.5
+) -> list[tuple[int, int]]:
+    """Return (single link, contradicting link) that are worth to be exchanged, the best first.
+
+    No two of them concern the same single links.
+    """
+    found = []
     for k in _contradicted(links, good, graph).tolist():
         way = [j for j in graph.ways(links, k) if not links.sure[j]]
         if dropped[k] or not way:
             continue
         worst = min(way, key=lambda j: likelihood[j])
-        if likelihood[k] - likelihood[worst] > gain:
-            best, gain = (worst, k), float(likelihood[k] - likelihood[worst])
-    return best
+        gain = float(likelihood[k] - likelihood[worst])
+        if gain > _WORTH:
+            found.append((-gain, k, worst, way))
+    touched: set[int] = set()
+    swaps = []
+    for _, k, worst, way in sorted(found):
+        if touched.isdisjoint(way):
+            swaps.append((worst, k))
+            touched.update(way)
+    return swaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +184,8 @@ def doubts(links: Links, good: Mask, x: Floats, axis: Ints, anchors: Ints) -> Do
     if stage.known:
         lonely = graph.single & ~links.sure
         wrong = ~good & (graph.component[links.pre] == graph.component[links.post])
-        share = wrong.sum() / max(1, len(good) - lonely.sum())
+        # Links that others check tell how often links are wrong.
+        share = (wrong.sum() + 0.2) / (len(good) - lonely.sum() + 10)
         variance[lonely] += share * (_AS_FAR * stage.width) ** 2
     return Doubts(variance, _steps(links, good, graph, stage, axis), tuple(undecided))
 

@@ -22,6 +22,10 @@ MOST_SCALE = 1.25
 """Common error of right links that is believed at most, voxels; more is called wrong."""
 _FEW = 6
 """Loops that it takes to say anything about the common error."""
+_CHANCE = 0.002
+"""Share of the links that may be in loops that close by chance."""
+_CROWD = 200
+"""A group with more links to others is not moved: the others are."""
 _TINY = 1e-7
 """Weight of a link that is not believed; it keeps the system solvable."""
 
@@ -92,8 +96,9 @@ def select(
     Least absolute deviations first (iteratively reweighted), then the redescending loss of Geman
     and McClure with a shrinking scale (graduated non-convexity: Yang et al. 2020, IEEE Robot.
     Autom. Lett. 5, 1127-1134), then tiles, and groups of tiles that hang together, are moved to
-    wherever more of their links agree. That starts from all links alike, from those in loops that
-    close, and from the plausible ones; the outcome with which most links agree is returned.
+    wherever more of their links agree. That starts from the plausible links; where the outcome
+    breaks loops that close among themselves, also from all links alike and from those in such
+    loops, and the outcome with which most links agree is returned.
 
     Parameters
     ----------
@@ -129,7 +134,7 @@ def select(
     held = np.zeros(links.n, bool)
     held[ground] = True
     found = []
-    for start in (np.ones(len(base)), np.where(closed, 1.0, 0.01), np.maximum(plausible, 1e-3)):
+    for start in (np.maximum(plausible, 1e-3), np.ones(len(base)), np.where(closed, 1.0, 0.01)):
         x = _graduated(network, links, base, allowed, fixed, start)
         for _ in range(8):
             good = _agree(links, x, allowed)
@@ -140,6 +145,8 @@ def select(
                 break
         good = _agree(links, x, allowed)
         found.append((float(good.sum() + 0.3 * plausible[good].sum()), good, x))
+        if (closed & ~good).sum() <= _CHANCE * len(good):
+            break
     _, good, x = max(found, key=lambda f: f[0])
     return good, x, allowed
 
@@ -209,6 +216,7 @@ def _move_groups(links: Links, x: Floats, group: Ints, allowed: Floats, held: Ma
     # It takes more links than now agree.
     worth = (bad > 0) & (2 * bad >= np.bincount(ends, minlength=n))
     worth[group[held]] = False
+    worth &= np.bincount(ends, minlength=n) <= _CROWD
     order = np.argsort(ends, kind="stable")
     starts = np.searchsorted(ends[order], np.arange(n + 1))
     members = np.argsort(group, kind="stable")

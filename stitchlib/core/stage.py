@@ -24,10 +24,12 @@ Mask = NDArray[np.bool_]
 
 LEAST_SCATTER = 1.0
 """A stage is never taken for better than this when links are judged by it, voxels."""
-FEW_LINKS = 4
+FEW_LINKS = 6
 """Links that it takes to judge others by the stage."""
 SUPPORT = 12.0
 """F of a term of the model that is kept (one in about a thousand by chance)."""
+_ENOUGH = 5000
+"""Of more links, every so many-th tell enough about the stage."""
 _EXACT = 2000
 """Up to so many tiles without links their standard deviations are solved for one by one."""
 
@@ -82,6 +84,9 @@ def fit_shifts(axis: Ints, shift: Floats) -> StageShifts:
     typical = np.zeros((3, n_axes))
     if not len(shift):
         return StageShifts(typical, np.full(n_axes, np.nan), 0)
+    links = len(shift)
+    if links > _ENOUGH:
+        axis, shift = (part[:: len(part) // _ENOUGH] for part in (axis, shift))
     # The median over all directions, because half of those along one may be wrong together.
     start = np.array([np.median(shift[axis == d], axis=0) if (axis == d).any() else typical[d]
                       for d in range(3)])  # fmt: skip
@@ -90,7 +95,7 @@ def fit_shifts(axis: Ints, shift: Floats) -> StageShifts:
         mine = shift[axis == d]
         for a in range(n_axes if len(mine) else 0):
             typical[d, a] = _typical(mine[:, a], start[d, a], max(scatter[a], LEAST_SCATTER))
-    return StageShifts(typical, _mad(shift - typical[axis]), len(shift))
+    return StageShifts(typical, _mad(shift - typical[axis]), links)
 
 
 def _mad(values: Floats) -> Floats:
