@@ -35,12 +35,20 @@ class AlignOptions:
     """Least overlap along the tiling axis in voxels; None = a quarter of the nominal one."""
     pairs_per_job: int | None
     """Pairs of one job; None = as many as are work enough."""
+    preset: Path | None
+    """A pairs.tsv to use instead of aligning."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceOptions:
     """How tiles are placed."""
 
+    method: str
+    """'optimization', 'tree' or 'given'."""
+    positions: Path | None
+    """With method 'given': a positions.tsv."""
+    corrections: Path | None
+    """A corrections.tsv, a person's last word."""
     min_confidence: float
     """Links below are not used."""
 
@@ -103,10 +111,6 @@ _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
         ("auto", None),
         "use 'auto' or null (nothing is taken as background)",
     ),
-    (("align", "preset"), (None,), "use null"),
-    (("place", "method"), ("optimization",), "use 'optimization'"),
-    (("place", "positions"), (None,), "use null"),
-    (("place", "corrections"), (None,), "use null"),
     (("stitch", "region"), (None,), "use null (the whole extent)"),
     (("output", "assembly"), ("copy",), "use 'copy'"),
     (("output", "formats"), (["bdv"],), "use [bdv]"),
@@ -200,6 +204,19 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: write both ends as fractions or both as voxels"
         elif pair[0] > pair[-1]:
             yield f"{key}: the smaller overlap comes first"
+    place = raw["place"]
+    if place["method"] == "given" and place["positions"] is None:
+        yield "place.positions is missing; place.method = 'given' takes the positions from there"
+    if place["method"] != "given" and place["positions"] is not None:
+        yield (
+            f"place.positions = {place['positions']!r} has no effect with place.method = "
+            f"{place['method']!r}; write method: given, or remove it"
+        )
+    if place["method"] == "given" and raw["align"]["preset"] is not None:
+        yield (
+            f"align.preset = {raw['align']['preset']!r} has no effect with place.method = 'given', "
+            "which uses no links; remove one of the two"
+        )
     if not math.isfinite(raw["stitch"]["fill"]):
         yield f"stitch.fill = {raw['stitch']['fill']!r}: must be a finite number"
     chunk, shard = (_triple(raw["output"][key]) for key in ("chunk", "shard"))
@@ -222,6 +239,10 @@ def _auto(value: Any) -> int | None:
     return None if value == "auto" else value
 
 
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
 def _freeze(raw: Mapping[str, Any]) -> Config:
     align, place, stitch, output = (raw[key] for key in ("align", "place", "stitch", "output"))
     chunk = _triple(output["chunk"])
@@ -242,8 +263,14 @@ def _freeze(raw: Mapping[str, Any]) -> Config:
             max_shift=_triple(align["max_shift"]),
             min_overlap=_auto(align["min_overlap"]),
             pairs_per_job=_auto(align["pairs_per_job"]),
+            preset=_path(align["preset"]),
         ),
-        place=PlaceOptions(min_confidence=float(place["min_confidence"])),
+        place=PlaceOptions(
+            method=place["method"],
+            positions=_path(place["positions"]),
+            corrections=_path(place["corrections"]),
+            min_confidence=float(place["min_confidence"]),
+        ),
         stitch=StitchOptions(blending=stitch["blending"], fill=stitch["fill"]),
         output=OutputOptions(
             chunk=chunk,

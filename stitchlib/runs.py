@@ -20,6 +20,7 @@ from stitchlib import align, assemble, place, stitch
 from stitchlib.cards import Card, read_card
 from stitchlib.config import Config, parse_config
 from stitchlib.core.boxes import Box, Point
+from stitchlib.corrections import Inputs, load_inputs
 from stitchlib.errors import InputError
 from stitchlib.io.files import digest_text, read_json
 from stitchlib.pairs import Pair, plan_pairs
@@ -51,7 +52,8 @@ class Run:
         """
         config = parse_config(value)
         datasets = load_datasets(config, config.results / ".headers.json")
-        runs = {d.name: DatasetRun(config, d) for d in datasets}
+        inputs = load_inputs(config, datasets)
+        runs = {d.name: DatasetRun(config, d, inputs[d.name]) for d in datasets}
         for run in runs.values():
             run.check()
         return cls(config, runs)
@@ -68,6 +70,8 @@ class DatasetRun:
 
     config: Config
     dataset: Dataset
+    inputs: Inputs
+    """What a person or an earlier run has said about the placement."""
     _finished: dict[str, list[Path]] = field(default_factory=dict)
 
     @property
@@ -96,7 +100,7 @@ class DatasetRun:
         """The align jobs: card and pairs of each."""
         side = self._block_side()
         blocks: dict[str, list[Pair]] = {}
-        for pair in self.pairs:
+        for pair in self.pairs if self.inputs.aligns else ():
             index = self._tile[pair.pre].index
             name = "".join(f"{a}{i // side * side}" for a, i in zip("xyz", index, strict=True))
             if side == 1:
@@ -147,6 +151,7 @@ class DatasetRun:
             "",
             {
                 "min_confidence": self.config.place.min_confidence,
+                **self.inputs.as_json(),
                 "ndim": self.dataset.ndim,
                 "dtype": self.dataset.dtype,
                 "tables": [f"{card.stem}.tsv" for card, _ in self.blocks],
@@ -235,14 +240,24 @@ class DatasetRun:
 
     # After the placement
 
+    @cached_property
+    def drawn(self) -> tuple[Tile, ...]:
+        """The tiles that are in the volume: all but the excluded ones, in sheet order."""
+        excluded = self.inputs.corrections.excluded
+        return tuple(tile for tile in self.dataset.tiles if tile.name not in excluded)
+
     def positions(self) -> list[Point]:
-        """Read where the place job put the tiles, in sheet order."""
+        """Read where the place job put the tiles that are drawn, in sheet order."""
         record = read_json(self.place_record)
-        return [tuple(record["positions"][tile.name]) for tile in self.dataset.tiles]
+        return [tuple(record["positions"][tile.name]) for tile in self.drawn]
+
+    def remarks(self) -> list[str]:
+        """Read what the place job has to say to a person, a line each."""
+        return [f"{self.dataset.name}: {line}" for line in read_json(self.place_record)["remarks"]]
 
     def volume_plan(self, positions: Sequence[Point]) -> VolumePlan:
         """Lay out the volume for tiles at these positions."""
-        tiles, output = self.dataset.tiles, self.config.output
+        tiles, output = self.drawn, self.config.output
         shape = tuple(max(tile.shape[axis] for tile in tiles) for axis in range(3))
         layers = len({tile.index[2] for tile in tiles})
         itemsize = np.dtype(self.dataset.dtype).itemsize
@@ -265,7 +280,7 @@ class DatasetRun:
         for channel in self.dataset.channels:
             tiles = [
                 (tile.images[channel], Box.at(p, tile.shape).relative_to(plan.corner))
-                for tile, p in zip(self.dataset.tiles, positions, strict=True)
+                for tile, p in zip(self.drawn, positions, strict=True)
                 if channel in tile.images
             ]
             for index, members in plan.shards([box for _, box in tiles]).items():

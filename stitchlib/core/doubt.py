@@ -190,9 +190,7 @@ def doubts(links: Links, good: Mask, x: Floats, axis: Ints, anchors: Ints) -> Do
     return Doubts(variance, _steps(links, good, graph, stage, axis), tuple(undecided))
 
 
-def _steps(
-    links: Links, good: Mask, graph: Structure, stage: StageShifts, axis: Ints
-) -> Floats:
+def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts, axis: Ints) -> Floats:
     """Offsets of parts that only links far from the stage's model join; see `Doubts.step`."""
     step = np.zeros((links.n, links.displacement.shape[1]))
     if not stage.known:

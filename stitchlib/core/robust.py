@@ -52,7 +52,7 @@ class Links:
         return self.displacement - (x[self.post] - x[self.pre])
 
     def some(self, mask: Mask) -> tuple[Ints, Ints]:
-        """Ends of some of the links."""
+        """Return the ends of some of the links."""
         return self.pre[mask], self.post[mask]
 
 

@@ -33,9 +33,7 @@ class Network:
         Whether it will be solved more than once or twice: finding the order beforehand pays then.
     """
 
-    def __init__(
-        self, n: int, pre: Ints, post: Ints, ground: Ints, *, often: bool = True
-    ) -> None:
+    def __init__(self, n: int, pre: Ints, post: Ints, ground: Ints, *, often: bool = True) -> None:
         self.n, self.pre, self.post = n, pre, post
         self.free = np.setdiff1d(np.arange(n), ground)
         self._order = "MMD_AT_PLUS_A"
@@ -82,9 +80,7 @@ class Network:
             [np.bincount(ends, np.concatenate([f, -f]), self.n) for f in flow.T]
         )[self.free]
 
-    def solve(
-        self, weight: Floats, displacement: Floats, fixed: Floats | None = None
-    ) -> Floats:
+    def solve(self, weight: Floats, displacement: Floats, fixed: Floats | None = None) -> Floats:
         """Minimise Σ weight · (x_post − x_pre − displacement)².
 
         Parameters

@@ -1,8 +1,8 @@
 """What the stage does: a model of where it takes tiles, fitted to tiles placed by their images.
 
 A displacement along a grid axis has a typical shift from nominal per axis (scale, rotation and
-skew of the grid) and a scatter. For tiles that no link places, positions themselves are modelled: an
-offset per component, terms of the grid index as far as the data support them (linear, quadratic,
+skew of the grid) and a scatter. For tiles that no link places, positions themselves are modelled:
+an offset per component, terms of the grid index as far as the data support them (linear, quadratic,
 and the alternation of rows or columns that a snake-like path with backlash leaves), and what
 neighbouring tiles have in common beyond that, as a Gaussian Markov field on the grid (Rue and Held
 2005, Gaussian Markov Random Fields) with one roughness per grid axis.
@@ -62,12 +62,14 @@ class StageShifts:
 
     def units(self, axis: Ints, shift: Floats) -> Floats:
         """Largest deviation over the axes in standard deviations, shape (links,)."""
-        return np.abs(self.deviation(axis, shift) / self.width).max(axis=1, initial=0)
+        worst: Floats = np.abs(self.deviation(axis, shift) / self.width).max(axis=1, initial=0)
+        return worst
 
     def likelihood(self, axis: Ints, shift: Floats) -> Floats:
         """Log-likelihood of shifts, up to a constant: Student's t with 4 degrees of freedom."""
         square = ((self.deviation(axis, shift) / self.width) ** 2).sum(axis=1)
-        return -(4 + shift.shape[1]) / 2 * np.log1p(square / 4)
+        likelihood: Floats = -(4 + shift.shape[1]) / 2 * np.log1p(square / 4)
+        return likelihood
 
 
 def fit_shifts(axis: Ints, shift: Floats) -> StageShifts:
@@ -86,7 +88,7 @@ def fit_shifts(axis: Ints, shift: Floats) -> StageShifts:
         return StageShifts(typical, np.full(n_axes, np.nan), 0)
     links = len(shift)
     if links > _ENOUGH:
-        axis, shift = (part[:: len(part) // _ENOUGH] for part in (axis, shift))
+        axis, shift = axis[:: links // _ENOUGH], shift[:: links // _ENOUGH]
     # The median over all directions, because half of those along one may be wrong together.
     start = np.array([np.median(shift[axis == d], axis=0) if (axis == d).any() else typical[d]
                       for d in range(3)])  # fmt: skip
@@ -234,7 +236,7 @@ def _fit_terms(
 
 
 def _field(index: Ints, placed: Mask, rest: Floats, scatter: float) -> tuple[Floats, Floats]:
-    """What neighbours have in common, and the variance of a tile about it, both shape (n,)."""
+    """Return what neighbours have in common, and the variance of a tile about it, both shape (n,)."""
     n = len(index)
     none = np.zeros(n), np.full(n, scatter**2)
     value = np.zeros(n)

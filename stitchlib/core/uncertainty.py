@@ -51,8 +51,8 @@ def position_sigma(
     The variance is the diagonal of the inverse of the normal equations, scaled by the residuals:
     by their weighted mean square over the degrees of freedom, pooled with the links' own errors
     that count as three more. Up to 1200 nodes it is exact; beyond, it is the variance of 256
-    (64 beyond 20 000) solutions of links perturbed by their errors (Papandreou and Yuille 2010, Adv. Neural Inf.
-    Process. Syst. 23), from fixed random numbers.
+    (64 beyond 20 000 nodes) solutions of links perturbed by their errors (Papandreou and Yuille
+    2010, Adv. Neural Inf. Process. Syst. 23), from fixed random numbers.
 
     Parameters
     ----------

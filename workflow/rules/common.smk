@@ -2,6 +2,8 @@
 from stitchlib.errors import StitchlibError
 from stitchlib.runs import Run, job_mb, shards_of, tables_of
 
+from snakemake.logging import logger
+
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 RESULTS = Path(config.get("results", "results")).as_posix()
 TILES = Path(config.get("tiles", "config/tiles.tsv")).parent.as_posix()
@@ -18,6 +20,7 @@ wildcard_constraints:
 
 # Only the main process plans: a job on a cluster is asked for one file and reads its card alone.
 RUN = None
+SAID = set()  # what the placement has to say is said once, though asked for more often
 if workflow.is_main_process:
     try:
         RUN = Run.of(config)
@@ -34,6 +37,10 @@ def finished(wildcards):
     """What is wanted of a dataset, known when its tiles are placed."""
     dataset = RUN.datasets[wildcards.dataset]
     checkpoints.place.get(dataset=wildcards.dataset, digest=dataset.place_card.digest)
+    for line in dataset.remarks():
+        if line not in SAID:
+            SAID.add(line)
+            logger.warning(line)
     return [str(path) for path in dataset.finish()]
 
 
