@@ -70,7 +70,7 @@ def _reason(
         return f"{off} against the stage's model, and contradicted by the tile's other links"
     way = way_around(around, pre, post)
     reason = f"{off} against {' – '.join(tiles.names[i] for i in way) or 'the other links'}"
-    if any(k == other for other, _ in solution.undecided):
+    if any(k == other for other, _ in solution.doubts.undecided):
         reason += "; nothing tells which is wrong"
     return reason
 
@@ -89,7 +89,7 @@ def describe(
     checked = np.zeros(used.n, bool)
     for end in used.some(solution.good & ~single):
         checked[end] = True
-    stepped = (solution.step != 0).any(axis=1)
+    stepped = (solution.doubts.step != 0).any(axis=1)
     return {
         "method": "links",
         "stage": {
@@ -113,10 +113,10 @@ def describe(
         "components": len({p.component for p in positions if p.status != "excluded"}),
         "undecided": [
             [f"{tiles.names[used.pre[k]]} – {tiles.names[used.post[k]]}" for k in pair]
-            for pair in solution.undecided
+            for pair in solution.doubts.undecided
         ],
         "off_the_stage": {
-            tiles.names[i]: tiles.by_axis(solution.step[i]) for i in np.flatnonzero(stepped)
+            tiles.names[i]: tiles.by_axis(solution.doubts.step[i]) for i in np.flatnonzero(stepped)
         },
         "hang_on_one_link": [
             tiles.names[i] for i in np.flatnonzero(solution.placed & ~checked & ~problem.pinned)

@@ -202,25 +202,30 @@ def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts, axis:
     if not far.any():
         return step
     deviation = stage.deviation(axis, links.displacement)
-    joints: dict[tuple[int, int], list[Floats]] = {}
+    joints: dict[int, dict[int, list[Floats]]] = {}
     for k in np.flatnonzero(far).tolist():
         a, b = int(part[links.pre[k]]), int(part[links.post[k]])
-        joints.setdefault((a, b), []).append(deviation[k])
-        joints.setdefault((b, a), []).append(-deviation[k])
-    beside: dict[int, list[int]] = {}
-    for a, b in joints:
-        beside.setdefault(a, []).append(b)
-    offset: dict[int, Floats] = {}
-    for root in graph.tree.levels[0].tolist():
-        queue = [int(part[root])]
-        offset.setdefault(queue[0], np.zeros(step.shape[1]))
-        for a in queue:
-            for b in beside.get(a, ()):
-                if b not in offset:
-                    offset[b] = offset[a] + np.median(joints[a, b], axis=0)
-                    queue.append(b)
+        joints.setdefault(a, {}).setdefault(b, []).append(deviation[k])
+        joints.setdefault(b, {}).setdefault(a, []).append(-deviation[k])
+    offset = _walk(joints, part[graph.tree.levels[0]].tolist(), step.shape[1])
     unusual = FAR * stage.width / 2
     for p, value in offset.items():
         if (np.abs(value) > unusual).any():
             step[part == p] = value
     return step
+
+
+def _walk(
+    joints: dict[int, dict[int, list[Floats]]], roots: list[int], axes: int
+) -> dict[int, Floats]:
+    """Add up the median steps from part to part, beginning at the roots."""
+    offset: dict[int, Floats] = {}
+    for root in roots:
+        offset.setdefault(root, np.zeros(axes))
+        queue = [root]
+        for a in queue:
+            for b, steps in joints.get(a, {}).items():
+                if b not in offset:
+                    offset[b] = offset[a] + np.median(steps, axis=0)
+                    queue.append(b)
+    return offset

@@ -90,10 +90,11 @@ def forest(n: int, pre: Ints, post: Ints, roots: Ints) -> Forest:
     rows = np.concatenate([pre, roots])
     columns = np.concatenate([post, np.full(len(roots), n, np.int64)])
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n + 1, n + 1)).tocsr()
-    order, parent = breadth_first_order(graph, n, directed=False)
-    parent = parent[:n].astype(np.int64)
+    walk = breadth_first_order(graph, n, directed=False)
+    order, parent = (np.array(part, np.int64) for part in walk)
+    parent = parent[:n]
     parent[parent == n] = -1
-    order = order[1:].astype(np.int64)
+    order = order[1:]
     depth = np.zeros(n + 1, np.int64)
     for node, up in zip(order.tolist(), parent[order].tolist(), strict=True):
         depth[node] = depth[up] + 1 if up >= 0 else 0

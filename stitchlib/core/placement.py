@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stitchlib.core.doubt import arbitrate, doubts, learn_stage, structure
+from stitchlib.core.doubt import Doubts, arbitrate, doubts, learn_stage, structure
 from stitchlib.core.graph import components, squares
 from stitchlib.core.robust import Floats, Ints, Links, Mask, select, tolerance
 from stitchlib.core.solve import Network, tree_positions
@@ -57,11 +57,9 @@ class Solution:
     good: Mask
     """Links that are believed, shape (links,)."""
     implausible: Mask
-    """Links that only the stage speaks against."""
-    undecided: tuple[tuple[int, int], ...]
-    """(contradicting link, believed link): nothing tells which is wrong."""
-    step: Floats
-    """See `doubt.Doubts`."""
+    """Links that only the stage speaks against, shape (links,)."""
+    doubts: Doubts
+    """What may be wrong although it was believed."""
     stage: StageShifts
     """How links differ from nominal."""
     prediction: Prediction
@@ -86,20 +84,16 @@ def optimise(problem: Problem) -> Solution:
         x = _solve(problem, good, weight, ground)
         single = structure(links, good).single
         common = common_error(links, good, single, x)
-    open_questions = doubts(links, good, x, problem.axis, ground)
-    sigma, scale = position_sigma(links, good, weight, open_questions.variance, x, ground)
-    sigma = np.hypot(sigma, open_questions.step)
-    return _complete(
-        problem, x, sigma, component, good,
-        implausible=implausible, undecided=open_questions.undecided, step=open_questions.step,
-        loops=loops, scale=scale,
-    )  # fmt: skip
+    unsure = doubts(links, good, x, problem.axis, ground)
+    sigma, scale = position_sigma(links, good, weight, unsure.variance, x, ground)
+    linked = _Linked(x, np.hypot(sigma, unsure.step), component, good, implausible, unsure)
+    return _complete(problem, linked, loops, scale)
 
 
 def _solve(problem: Problem, good: Mask, weight: Floats, ground: Ints) -> Floats:
     links = problem.links
     network = Network(links.n, *links.some(good), ground, often=False)
-    if len(weight) and np.ptp(weight[good] / weight[good][:, :1], axis=0).max(initial=0) < 1e-9:
+    if good.any() and np.ptp(weight[good] / weight[good][:, :1], axis=0).max(initial=0) < 1e-9:
         weight = weight[:, 0]  # the same ratio of axes everywhere: one factorisation does
     return network.solve(weight[good], links.displacement[good], problem.fixed())
 
@@ -143,31 +137,38 @@ def follow_tree(problem: Problem) -> Solution:
         first = np.flatnonzero(mine & problem.pinned)[0]
         x[mine] += problem.pins[first] - x[first]
     x[problem.pinned] = problem.pins[problem.pinned]
-    n = len(links.pre)
-    return _complete(
-        problem, x, np.sqrt(variance), component, np.ones(n, bool),
-        implausible=np.zeros(n, bool), undecided=(), step=np.zeros_like(x),
-        loops=squares(problem.index, links.pre, links.post), scale=np.ones(x.shape[1]),
-    )  # fmt: skip
+    every, none = np.ones(len(links.pre), bool), np.zeros(len(links.pre), bool)
+    unsure = Doubts(np.zeros_like(links.displacement), np.zeros_like(x), ())
+    linked = _Linked(x, np.sqrt(variance), component, every, none, unsure)
+    loops = squares(problem.index, links.pre, links.post)
+    return _complete(problem, linked, loops, np.ones(x.shape[1]))
 
 
-def _complete(
-    problem: Problem, x: Floats, sigma: Floats, component: Ints, good: Mask,
-    *, implausible: Mask, undecided: tuple[tuple[int, int], ...], step: Floats,
-    loops: Ints, scale: Floats,
-) -> Solution:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    """What the links say; the fields are those of `Solution`."""
+
+    x: Floats
+    sigma: Floats
+    component: Ints
+    good: Mask
+    implausible: Mask
+    doubts: Doubts
+
+
+def _complete(problem: Problem, linked: _Linked, loops: Ints, scale: Floats) -> Solution:
     """Put the tiles without links where the stage's model expects them."""
-    links = problem.links
-    linked = np.zeros(links.n, bool)
-    linked[np.concatenate(links.some(good))] = True
-    placed = linked | problem.pinned
+    links, good = problem.links, linked.good
+    placed = problem.pinned.copy()
+    for ends in links.some(good):
+        placed[ends] = True
     if links.n == 1:
         placed[:] = True
-    usual = placed & (step == 0).all(axis=1)
-    frame = joined_frame(problem.index, placed, component)
-    prediction = predict(problem.index, x, usual if usual.any() else placed, frame)
-    x = np.where(placed[:, None], x, prediction.offset)
-    sigma = np.where(placed[:, None], sigma, prediction.sigma)
+    usual = placed & (linked.doubts.step == 0).all(axis=1)
+    frame = joined_frame(problem.index, placed, linked.component)
+    prediction = predict(problem.index, linked.x, usual if usual.any() else placed, frame)
+    x = np.where(placed[:, None], linked.x, prediction.offset)
+    sigma = np.where(placed[:, None], linked.sigma, prediction.sigma)
     sigma[problem.pinned] = 0
     # Every component stands so that its first tile, with links or without, is at nominal.
     frame = np.unique(frame, return_inverse=True)[1]
@@ -178,6 +179,15 @@ def _complete(
     rank[np.argsort(first)] = np.arange(len(first))
     stage = learn_stage(links, good, problem.axis, structure(links, good).single)
     return Solution(
-        x, sigma, rank[frame], placed, good, implausible, undecided, step, stage, prediction,
-        loops, scale,
-    )  # fmt: skip
+        x,
+        sigma,
+        rank[frame],
+        placed,
+        good,
+        linked.implausible,
+        linked.doubts,
+        stage,
+        prediction,
+        loops,
+        scale,
+    )

@@ -72,13 +72,15 @@ def loop_scale(links: Links, loops: Ints) -> Floats:
     if len(closing) < _FEW:
         return np.zeros(links.displacement.shape[1])
     # 0.6745: median of the absolute value of a standard normal variable.
-    return np.minimum(np.median(closing, axis=0) / 0.6745 / 2, MOST_SCALE)
+    scale: Floats = np.minimum(np.median(closing, axis=0) / 0.6745 / 2, MOST_SCALE)
+    return scale
 
 
 def closure(displacement: Floats, loops: Ints) -> Floats:
     """By how much loops (`graph.squares`) do not close, shape (loops, axes)."""
     a, b, c, d = (displacement[k] for k in loops.T)
-    return a + b - c - d
+    error: Floats = a + b - c - d
+    return error
 
 
 def tolerance(links: Links, scale: Floats) -> Floats:
@@ -127,9 +129,8 @@ def select(
     base[links.sure] *= 1e4
     allowed = tolerance(links, loop_scale(links, loops))
     x = network.solve(base, links.displacement, fixed)
-    good = (np.abs(links.residual(x)) <= allowed / 2).all(axis=1)
-    if good.all():
-        return good, x, allowed
+    if (np.abs(links.residual(x)) <= allowed / 2).all():
+        return np.ones(len(links.pre), bool), x, allowed
     closed = _closed(links, loops, allowed) | links.sure
     held = np.zeros(links.n, bool)
     held[ground] = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csc_array
@@ -36,7 +38,7 @@ class Network:
     def __init__(self, n: int, pre: Ints, post: Ints, ground: Ints, *, often: bool = True) -> None:
         self.n, self.pre, self.post = n, pre, post
         self.free = np.setdiff1d(np.arange(n), ground)
-        self._order = "MMD_AT_PLUS_A"
+        self._order: Literal["NATURAL", "MMD_AT_PLUS_A"] = "MMD_AT_PLUS_A"
         self._arrange()
         if often and len(self.free):
             self.free = self.free[np.argsort(self.factorise(np.ones(len(pre))).perm_c)]
@@ -59,26 +61,27 @@ class Network:
         self._indices = keys % max(nf, 1)
         self._indptr = np.searchsorted(keys, np.arange(nf + 1) * max(nf, 1))
 
-    def _matrix(self, weight: Floats) -> csc_array:
+    def _matrix(self, weight: Floats) -> Any:
         values = np.bincount(self._to, self._sign * weight[self._from], len(self._indices))
         nf = len(self.free)
         return csc_array((values, self._indices, self._indptr), shape=(nf, nf))
 
     def factorise(self, weight: Floats) -> SuperLU:
         """Factorise the normal equations for one weight per link, shape (links,), all > 0."""
-        return splu(
+        factor: SuperLU = splu(
             self._matrix(weight),
             permc_spec=self._order,
             diag_pivot_thresh=0.0,
             options={"SymmetricMode": True},
         )
+        return factor
 
     def right(self, flow: Floats) -> Floats:
         """Add up a value per link, shape (links, axes): + at its post, − at its pre."""
         ends = np.concatenate([self.post, self.pre])
         return np.column_stack(
             [np.bincount(ends, np.concatenate([f, -f]), self.n) for f in flow.T]
-        )[self.free]
+        )[self.free].astype(np.float64, copy=False)
 
     def solve(self, weight: Floats, displacement: Floats, fixed: Floats | None = None) -> Floats:
         """Minimise Σ weight · (x_post − x_pre − displacement)².

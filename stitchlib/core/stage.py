@@ -209,10 +209,10 @@ def _fit_terms(
     y = inner(y)
     columns = {name: inner(term[placed]) for name, term in named.items()}
     chosen: list[str] = []
-    coefficients = np.zeros(0)
+    coefficients: Floats = np.zeros(0)
     while True:
         base = np.column_stack([columns[c] for c in chosen]) if chosen else np.zeros((len(y), 0))
-        coefficients = np.linalg.lstsq(base, y, rcond=None)[0]
+        coefficients = np.asarray(np.linalg.lstsq(base, y, rcond=None)[0], np.float64)
         rest = y - base @ coefficients
         free = len(y) - len(count) - len(chosen) - 1
         best, gain = "", 0.0
@@ -222,8 +222,8 @@ def _fit_terms(
             new = column - base @ np.linalg.lstsq(base, column, rcond=None)[0]
             if new @ new < 1e-6 * len(y):
                 continue
-            taken = (new @ rest) ** 2 / (new @ new)
-            f = taken / max((rest @ rest - taken) / free, 1e-4)
+            taken = float(new @ rest) ** 2 / float(new @ new)
+            f = taken / max((float(rest @ rest) - taken) / free, 1e-4)
             if f > max(gain, SUPPORT):
                 best, gain = name, f
         if not best:
@@ -236,7 +236,7 @@ def _fit_terms(
 
 
 def _field(index: Ints, placed: Mask, rest: Floats, scatter: float) -> tuple[Floats, Floats]:
-    """Return what neighbours have in common, and the variance of a tile about it, both shape (n,)."""
+    """Return what neighbours have in common, and the variance of tiles about it; shape (n,)."""
     n = len(index)
     none = np.zeros(n), np.full(n, scatter**2)
     value = np.zeros(n)
@@ -310,8 +310,8 @@ def joined_frame(index: Ints, placed: Mask, component: Ints) -> Ints:
     known = known[rank]
     frame = component.copy()
     wanted = np.flatnonzero(~placed)
-    distance, near = KDTree(index[known]).query(index[wanted], k=min(16, len(known)), p=1)
-    shape = (len(wanted), -1)
-    choice = np.lexsort((near.reshape(shape), distance.reshape(shape)), axis=1)[:, :1]
-    frame[wanted] = component[known[np.take_along_axis(near.reshape(shape), choice, axis=1)[:, 0]]]
+    found = KDTree(index[known]).query(index[wanted], k=min(16, len(known)), p=1)
+    distance, near = (np.asarray(part).reshape(len(wanted), -1) for part in found)
+    choice = np.lexsort((near, distance), axis=1)[:, :1]
+    frame[wanted] = component[known[np.take_along_axis(near, choice, axis=1)[:, 0]]]
     return frame
