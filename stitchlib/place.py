@@ -185,14 +185,15 @@ def _problem(
         shift,
         error,
         sure,
+        np.array([link.axis for link in used], np.int64),
+        index[[number[link.pre] for link in used]].reshape(-1, 3),
     )
     pinned, pins = np.zeros(n, bool), np.zeros((n, ndim))
     for tile, corner in by_hand.pins.items():
         i = number[tile]
         pinned[i] = True
         pins[i] = (np.array(corner) - nominal[i])[:ndim]
-    axis = np.array([link.axis for link in used], np.int64)
-    return Problem(links, axis, index, pinned, pins)
+    return Problem(links, index, pinned, pins)
 
 
 def _positions(

@@ -59,7 +59,7 @@ def _reason(
     links = problem.links
     pre, post = int(links.pre[k]), int(links.post[k])
     if solution.implausible[k]:
-        deviation = solution.stage.deviation(problem.axis, links.displacement)[k]
+        deviation = solution.stage.deviation(*links.steps)[k]
         return (
             f"{np.linalg.norm(deviation):.1f} voxels ({tiles.voxels(deviation)}) from what the "
             f"stage does elsewhere (scatter {tiles.voxels(solution.stage.width)}), and no other "
@@ -96,7 +96,12 @@ def describe(
             "shift_per_grid_axis": {
                 axis: tiles.by_axis(stage.typical[d])
                 for d, axis in enumerate("xyz")
-                if (problem.axis == d).any()
+                if (used.axis == d).any()
+            },
+            "change_of_shift_per_tile": {
+                axis: {i: tiles.by_axis(stage.gradient[d, e]) for e, i in enumerate("xyz")}
+                for d, axis in enumerate("xyz")
+                if stage.gradient[d].any()
             },
             "scatter_of_links": tiles.by_axis(stage.scatter),
             "links": stage.links,

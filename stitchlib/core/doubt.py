@@ -14,6 +14,8 @@ DECISIVE = np.log(100.0)
 """Log-likelihood ratio from which the stage decides between two links."""
 FAR = 5.0
 """Standard deviations of the stage beyond which a link is not believed on its own word."""
+TOGETHER = 3.0
+"""As many beyond which several links that agree are believed, but not for sure."""
 _WORTH = 0.5
 """Log-likelihood ratio from which a link is exchanged for another."""
 _AS_FAR = 3.0
@@ -57,15 +59,15 @@ def structure(links: Links, good: Mask, roots_first: Ints | None = None) -> Stru
     return Structure(numbers, component, block, single, tree)
 
 
-def learn_stage(links: Links, good: Mask, axis: Ints, single: Mask) -> StageShifts:
+def learn_stage(links: Links, good: Mask, single: Mask) -> StageShifts:
     """Fit the stage's shifts to the links that loops support, or to all if these are too few."""
     use = good & ~single
     if use.sum() < FEW_LINKS:
         use = good
-    return fit_shifts(axis[use], links.displacement[use])
+    return fit_shifts(links.axis[use], links.where[use], links.displacement[use])
 
 
-def arbitrate(links: Links, good: Mask, axis: Ints) -> tuple[Mask, Mask]:
+def arbitrate(links: Links, good: Mask) -> tuple[Mask, Mask]:
     """Let the stage decide where one link stands against another.
 
     A link that alone holds a part of the tiles, contradicted by a link that is not believed, may be
@@ -78,8 +80,6 @@ def arbitrate(links: Links, good: Mask, axis: Ints) -> tuple[Mask, Mask]:
         All links; displacements are relative to nominal.
     good : array of bool, shape (links,)
         Those that agree with one another.
-    axis : array of int, shape (links,)
-        Grid axis of each.
 
     Returns
     -------
@@ -88,11 +88,11 @@ def arbitrate(links: Links, good: Mask, axis: Ints) -> tuple[Mask, Mask]:
     """
     good, implausible = good.copy(), np.zeros(len(good), bool)
     dropped = np.zeros(len(good), bool)
-    stage = learn_stage(links, good, axis, structure(links, good).single)
+    stage = learn_stage(links, good, structure(links, good).single)
     if not stage.known:
         return good, implausible
-    likelihood = stage.likelihood(axis, links.displacement)
-    units = stage.units(axis, links.displacement)
+    likelihood = stage.likelihood(*links.steps)
+    units = stage.units(*links.steps)
     while True:
         graph = structure(links, good)
         swaps = _swaps(links, good, graph, likelihood, dropped)
@@ -153,7 +153,7 @@ class Doubts:
     """(contradicting link, believed link): nothing tells which is wrong."""
 
 
-def doubts(links: Links, good: Mask, x: Floats, axis: Ints, anchors: Ints) -> Doubts:
+def doubts(links: Links, good: Mask, x: Floats, anchors: Ints) -> Doubts:
     """Say what the links and the stage leave open.
 
     Parameters
@@ -164,16 +164,14 @@ def doubts(links: Links, good: Mask, x: Floats, axis: Ints, anchors: Ints) -> Do
         Those that are believed.
     x : array of float, shape (n, axes)
         Positions that they give.
-    axis : array of int, shape (links,)
-        Grid axis of each.
     anchors : array of int
         Anchors of the components.
     """
     graph = structure(links, good, anchors)
-    stage = learn_stage(links, good, axis, graph.single)
+    stage = learn_stage(links, good, graph.single)
     variance = np.zeros_like(links.displacement)
     undecided = []
-    likelihood = stage.likelihood(axis, links.displacement) if stage.known else None
+    likelihood = stage.likelihood(*links.steps) if stage.known else None
     residual = links.residual(x)
     for k in _contradicted(links, good, graph).tolist():
         for j in graph.ways(links, k):
@@ -181,34 +179,33 @@ def doubts(links: Links, good: Mask, x: Floats, axis: Ints, anchors: Ints) -> Do
             if not links.sure[j] and lead < DECISIVE:
                 variance[j] = np.maximum(variance[j], residual[k] ** 2)
                 undecided.append((k, j))
-    if stage.known:
-        lonely = graph.single & ~links.sure
-        wrong = ~good & (graph.component[links.pre] == graph.component[links.post])
-        # Links that others check tell how often links are wrong.
-        share = (wrong.sum() + 0.2) / (len(good) - lonely.sum() + 10)
-        variance[lonely] += share * (_AS_FAR * stage.width) ** 2
-    return Doubts(variance, _steps(links, good, graph, stage, axis), tuple(undecided))
+    lonely = graph.single & ~links.sure
+    wrong = ~good & (graph.component[links.pre] == graph.component[links.post])
+    # Links that others check tell how often links are wrong.
+    share = (wrong.sum() + 0.2) / (len(good) - lonely.sum() + 10)
+    variance[lonely] += share * (_AS_FAR * stage.width) ** 2
+    return Doubts(variance, _steps(links, good, graph, stage), tuple(undecided))
 
 
-def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts, axis: Ints) -> Floats:
+def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts) -> Floats:
     """Offsets of parts that only links far from the stage's model join; see `Doubts.step`."""
     step = np.zeros((links.n, links.displacement.shape[1]))
     if not stage.known:
         return step
-    far = good & ~links.sure & (stage.units(axis, links.displacement) > FAR)
+    far = good & ~links.sure & (stage.units(*links.steps) > TOGETHER)
     pre, post = links.some(good & ~far)
     part = components(links.n, pre, post)
     far &= part[links.pre] != part[links.post]
     if not far.any():
         return step
-    deviation = stage.deviation(axis, links.displacement)
+    deviation = stage.deviation(*links.steps)
     joints: dict[int, dict[int, list[Floats]]] = {}
     for k in np.flatnonzero(far).tolist():
         a, b = int(part[links.pre[k]]), int(part[links.post[k]])
         joints.setdefault(a, {}).setdefault(b, []).append(deviation[k])
         joints.setdefault(b, {}).setdefault(a, []).append(-deviation[k])
     offset = _walk(joints, part[graph.tree.levels[0]].tolist(), step.shape[1])
-    unusual = FAR * stage.width / 2
+    unusual = TOGETHER * stage.width
     for p, value in offset.items():
         if (np.abs(value) > unusual).any():
             step[part == p] = value

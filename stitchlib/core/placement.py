@@ -20,8 +20,6 @@ class Problem:
 
     links: Links
     """Links that may be believed."""
-    axis: Ints
-    """Grid axis of each link."""
     index: Ints
     """Grid index of every tile, shape (n, 3)."""
     pinned: Mask
@@ -84,7 +82,7 @@ def optimise(problem: Problem) -> Solution:
         x = _solve(problem, good, weight, ground)
         single = structure(links, good).single
         common = common_error(links, good, single, x)
-    unsure = doubts(links, good, x, problem.axis, ground)
+    unsure = doubts(links, good, x, ground)
     sigma, scale = position_sigma(links, good, weight, unsure.variance, x, ground)
     linked = _Linked(x, np.hypot(sigma, unsure.step), component, good, implausible, unsure)
     return _complete(problem, linked, loops, scale)
@@ -102,8 +100,8 @@ def _believe(problem: Problem, loops: Ints) -> tuple[Mask, Mask]:
     """Choose the links to believe; and those that only the stage speaks against."""
     links = problem.links
     ground = problem.ground(components(links.n, links.pre, links.post))
-    stage = fit_shifts(problem.axis, links.displacement)
-    plausible = 1 / (1 + (stage.units(problem.axis, links.displacement) / 2) ** 2) ** 2
+    stage = fit_shifts(*links.steps)
+    plausible = 1 / (1 + (stage.units(*links.steps) / 2) ** 2) ** 2
     if not stage.known:
         plausible[:] = 1
     good, x, allowed = select(links, loops, problem.fixed(), ground, plausible)
@@ -118,7 +116,7 @@ def _believe(problem: Problem, loops: Ints) -> tuple[Mask, Mask]:
         good = kept
         weight = 1 / links.error**2
         x = _solve(problem, good, weight, problem.ground(components(links.n, *links.some(good))))
-    good, implausible = arbitrate(links, good, problem.axis)
+    good, implausible = arbitrate(links, good)
     component = components(links.n, *links.some(good))
     x = _solve(problem, good, 1 / links.error**2, problem.ground(component))
     same = component[links.pre] == component[links.post]
@@ -177,7 +175,7 @@ def _complete(problem: Problem, linked: _Linked, loops: Ints, scale: Floats) -> 
     x = x - np.where(free[:, None], x[first], 0.0)[frame]
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    stage = learn_stage(links, good, problem.axis, structure(links, good).single)
+    stage = learn_stage(links, good, structure(links, good).single)
     return Solution(
         x,
         sigma,

@@ -46,6 +46,15 @@ class Links:
     """Standard errors, voxels, > 0, shape (links, axes)."""
     sure: Mask
     """Links that are believed whatever the others say, shape (links,)."""
+    axis: Ints
+    """Grid axis of each, shape (links,)."""
+    where: Ints
+    """Grid index of the first end, shape (links, 3)."""
+
+    @property
+    def steps(self) -> tuple[Ints, Ints, Floats]:
+        """What the stage's model is about: grid axis, grid index, and displacement."""
+        return self.axis, self.where, self.displacement
 
     def residual(self, x: Floats) -> Floats:
         """Displacement − (x_post − x_pre)."""

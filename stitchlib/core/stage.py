@@ -10,7 +10,7 @@ neighbouring tiles have in common beyond that, as a Gaussian Markov field on the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 LEAST_SCATTER = 1.0
 """A stage is never taken for better than this when links are judged by it, voxels."""
-FEW_LINKS = 6
+FEW_LINKS = 8
 """Links that it takes to judge others by the stage."""
 SUPPORT = 12.0
 """F of a term of the model that is kept (one in about a thousand by chance)."""
@@ -40,6 +40,10 @@ class StageShifts:
 
     typical: Floats
     """Shift of a link along each grid axis, voxels, shape (grid axes, image axes)."""
+    gradient: Floats
+    """By how much it grows from tile to tile, voxels, shape (grid axes, index axes, image axes)."""
+    centre: Floats
+    """Grid index where it is ``typical``, shape (3,)."""
     scatter: Floats
     """Standard deviation about it, voxels, shape (image axes,); nan = unknown."""
     links: int
@@ -53,56 +57,96 @@ class StageShifts:
     @property
     def width(self) -> Floats:
         """Standard deviations to judge by, voxels: wider where few links tell the scatter."""
-        wide: Floats = np.maximum(self.scatter, LEAST_SCATTER) * (1 + 6 / max(self.links, 1))
+        scatter = np.fmax(self.scatter, LEAST_SCATTER)
+        wide: Floats = scatter * (1 + 6 / self.links) if self.known else scatter
         return wide
 
-    def deviation(self, axis: Ints, shift: Floats) -> Floats:
-        """Shifts less the typical ones, voxels, shape (links, image axes)."""
-        return shift - self.typical[axis]
+    def deviation(self, axis: Ints, where: Ints, shift: Floats) -> Floats:
+        """Shifts less what the model expects there, voxels, shape (links, image axes)."""
+        slope = np.einsum("ki,kia->ka", where - self.centre, self.gradient[axis])
+        return shift - self.typical[axis] - slope
 
-    def units(self, axis: Ints, shift: Floats) -> Floats:
+    def units(self, axis: Ints, where: Ints, shift: Floats) -> Floats:
         """Largest deviation over the axes in standard deviations, shape (links,)."""
-        worst: Floats = np.abs(self.deviation(axis, shift) / self.width).max(axis=1, initial=0)
+        deviation = np.abs(self.deviation(axis, where, shift) / self.width)
+        worst: Floats = deviation.max(axis=1, initial=0)
         return worst
 
-    def likelihood(self, axis: Ints, shift: Floats) -> Floats:
+    def likelihood(self, axis: Ints, where: Ints, shift: Floats) -> Floats:
         """Log-likelihood of shifts, up to a constant: Student's t with 4 degrees of freedom."""
-        square = ((self.deviation(axis, shift) / self.width) ** 2).sum(axis=1)
+        square = ((self.deviation(axis, where, shift) / self.width) ** 2).sum(axis=1)
         likelihood: Floats = -(4 + shift.shape[1]) / 2 * np.log1p(square / 4)
         return likelihood
 
 
-def fit_shifts(axis: Ints, shift: Floats) -> StageShifts:
+def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
     """Fit typical shifts and scatter robustly.
 
     Parameters
     ----------
     axis : array of int, shape (links,)
         Grid axis of each link, 0, 1, 2.
+    where : array of int, shape (links, 3)
+        Grid index of the first end.
     shift : array of float, shape (links, axes)
         Displacement − nominal, voxels.
     """
-    n_axes = shift.shape[1]
-    typical = np.zeros((3, n_axes))
-    if not len(shift):
-        return StageShifts(typical, np.full(n_axes, np.nan), 0)
-    links = len(shift)
+    n_axes, links = shift.shape[1], len(shift)
+    typical, gradient = np.zeros((3, n_axes)), np.zeros((3, 3, n_axes))
+    centre = where.mean(axis=0) if links else np.zeros(3)
+    if links < FEW_LINKS:
+        return StageShifts(typical, gradient, centre, _spread(shift), links)
     if links > _ENOUGH:
-        axis, shift = axis[:: links // _ENOUGH], shift[:: links // _ENOUGH]
-    # The median over all directions, because half of those along one may be wrong together.
+        step = links // _ENOUGH
+        axis, where, shift = axis[::step], where[::step], shift[::step]
     start = np.array([np.median(shift[axis == d], axis=0) if (axis == d).any() else typical[d]
                       for d in range(3)])  # fmt: skip
-    scatter = np.minimum(_mad(shift - start[axis]), np.maximum(_mad(shift), LEAST_SCATTER))
+    # Over all directions together, because half of the links along one may be wrong.
+    scatter = np.fmax(np.minimum(_spread(shift - start[axis]), _spread(shift)), LEAST_SCATTER)
     for d in range(3):
-        mine = shift[axis == d]
+        mine, place = shift[axis == d], (where - centre)[axis == d]
         for a in range(n_axes if len(mine) else 0):
-            typical[d, a] = _typical(mine[:, a], start[d, a], max(scatter[a], LEAST_SCATTER))
-    return StageShifts(typical, _mad(shift - typical[axis]), links)
+            typical[d, a] = _typical(mine[:, a], start[d, a], scatter[a])
+            typical[d, a], gradient[d, :, a] = _slopes(mine[:, a], place, typical[d, a], scatter[a])
+    fit = StageShifts(typical, gradient, centre, scatter, links)
+    return replace(fit, scatter=_spread(fit.deviation(axis, where, shift)))
 
 
-def _mad(values: Floats) -> Floats:
-    spread: Floats = 1.4826 * np.median(np.abs(values), axis=0)
+def _spread(values: Floats) -> Floats:
+    """Standard deviation about 0, from the four tenths of the values nearest to it."""
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
+    # 0.5244: what four tenths of the absolute values of a standard normal variable are below.
+    spread: Floats = np.quantile(np.abs(values), 0.4, axis=0) / 0.5244
     return spread
+
+
+def _slopes(values: Floats, place: Floats, typical: float, scatter: float) -> tuple[float, Floats]:
+    """Let the typical shift grow along grid axes where the data support that."""
+    gradient = np.zeros(3)
+    for _ in range(3):
+        rest = values - typical - place @ gradient
+        weight = np.maximum(1 - (rest / (4 * scatter)) ** 2, 0) ** 2
+        best, gain, step = -1, SUPPORT, 0.0
+        for i in range(3):
+            column = place[:, i] - np.average(place[:, i], weights=weight + 1e-9)
+            size = float(weight @ column**2)
+            if size < 1e-6 or (weight > 0).sum() < FEW_LINKS:
+                continue
+            slope = float(weight @ (column * rest)) / size
+            left = float(weight @ (rest - slope * column) ** 2) / max(weight.sum() - 2, 1)
+            f = slope**2 * size / max(left, 1e-4)
+            if f > gain:
+                best, gain, step = i, f, slope
+        if best < 0:
+            break
+        gradient[best] += step
+        weight = (
+            np.maximum(1 - ((values - typical - place @ gradient) / (4 * scatter)) ** 2, 0) ** 2
+        )
+        if weight.sum() > 0:
+            typical += float(weight @ (values - typical - place @ gradient)) / weight.sum()
+    return typical, gradient
 
 
 def _typical(values: Floats, median: float, scatter: float) -> float:
