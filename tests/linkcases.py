@@ -156,7 +156,7 @@ CASES = {
     "25 % empty, 10 % wrong": {"empty": 0.25, "wrong": 0.1},
     "a row all wrong": {"wrong_row": 1},
     "a wrong row that agrees": {"agreeing_row": 1},
-    "drift, 25 % empty, 10 % wrong": {"drift": 40.0, "empty": 0.25, "wrong": 0.1},
+    "drift, 25 % empty, 10 % wrong": {"drift": 25.0, "empty": 0.25, "wrong": 0.1},
 }
 """What is tested and compared, by name."""
 

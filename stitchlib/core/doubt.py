@@ -8,7 +8,7 @@ import numpy as np
 
 from stitchlib.core.graph import Forest, bridges, components, forest
 from stitchlib.core.robust import Floats, Ints, Links, Mask
-from stitchlib.core.stage import FEW_LINKS, StageShifts, fit_shifts
+from stitchlib.core.stage import FEW_LINKS, LEAST_SCATTER, StageShifts, fit_shifts
 
 DECISIVE = np.log(100.0)
 """Log-likelihood ratio from which the stage decides between two links."""
@@ -192,7 +192,9 @@ def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts) -> Fl
     step = np.zeros((links.n, links.displacement.shape[1]))
     if not stage.known:
         return step
-    far = good & ~links.sure & (stage.units(*links.steps) > TOGETHER)
+    narrow = np.fmax(stage.scatter, LEAST_SCATTER)
+    off = np.abs(stage.deviation(*links.steps) / narrow).max(axis=1)
+    far = good & ~links.sure & (off > TOGETHER)
     pre, post = links.some(good & ~far)
     part = components(links.n, pre, post)
     far &= part[links.pre] != part[links.post]
@@ -205,7 +207,7 @@ def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts) -> Fl
         joints.setdefault(a, {}).setdefault(b, []).append(deviation[k])
         joints.setdefault(b, {}).setdefault(a, []).append(-deviation[k])
     offset = _walk(joints, part[graph.tree.levels[0]].tolist(), step.shape[1])
-    unusual = TOGETHER * stage.width
+    unusual = TOGETHER * narrow
     for p, value in offset.items():
         if (np.abs(value) > unusual).any():
             step[part == p] = value

@@ -162,7 +162,9 @@ def _complete(problem: Problem, linked: _Linked, loops: Ints, scale: Floats) -> 
         placed[ends] = True
     if links.n == 1:
         placed[:] = True
+    unsure = linked.sigma.max(axis=1, initial=0)
     usual = placed & (linked.doubts.step == 0).all(axis=1)
+    usual &= unsure <= max(1.0, 3 * np.median(unsure[placed])) if placed.any() else True
     frame = joined_frame(problem.index, placed, linked.component)
     prediction = predict(problem.index, linked.x, usual if usual.any() else placed, frame)
     x = np.where(placed[:, None], linked.x, prediction.offset)

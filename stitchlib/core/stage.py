@@ -28,8 +28,14 @@ FEW_LINKS = 8
 """Links that it takes to judge others by the stage."""
 SUPPORT = 12.0
 """F of a term of the model that is kept (one in about a thousand by chance)."""
+_MOST = 0.6
+"""Share of the links along a grid axis that must agree on what is typical of it."""
+_STEPS = 4
+"""Grid indices that it takes to say that a shift grows along an axis."""
 _ENOUGH = 5000
 """Of more links, every so many-th tell enough about the stage."""
+_AROUND = 16
+"""Neighbours that vote on the component that a tile without links follows."""
 _EXACT = 2000
 """Up to so many tiles without links their standard deviations are solved for one by one."""
 
@@ -64,7 +70,8 @@ class StageShifts:
     def deviation(self, axis: Ints, where: Ints, shift: Floats) -> Floats:
         """Shifts less what the model expects there, voxels, shape (links, image axes)."""
         slope = np.einsum("ki,kia->ka", where - self.centre, self.gradient[axis])
-        return shift - self.typical[axis] - slope
+        deviation: Floats = shift - self.typical[axis] - slope
+        return deviation
 
     def units(self, axis: Ints, where: Ints, shift: Floats) -> Floats:
         """Largest deviation over the axes in standard deviations, shape (links,)."""
@@ -113,7 +120,7 @@ def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
 
 
 def _spread(values: Floats) -> Floats:
-    """Standard deviation about 0, from the four tenths of the values nearest to it."""
+    """Return the standard deviation about 0, from the four tenths of the values nearest to it."""
     if not len(values):
         return np.full(values.shape[1], np.nan)
     # 0.5244: what four tenths of the absolute values of a standard normal variable are below.
@@ -131,7 +138,8 @@ def _slopes(values: Floats, place: Floats, typical: float, scatter: float) -> tu
         for i in range(3):
             column = place[:, i] - np.average(place[:, i], weights=weight + 1e-9)
             size = float(weight @ column**2)
-            if size < 1e-6 or (weight > 0).sum() < FEW_LINKS:
+            steps = len(np.unique(place[weight > 0, i]))
+            if steps < _STEPS or (weight > 0).sum() < max(FEW_LINKS, _MOST * len(values)):
                 continue
             slope = float(weight @ (column * rest)) / size
             left = float(weight @ (rest - slope * column) ** 2) / max(weight.sum() - 2, 1)
@@ -150,22 +158,21 @@ def _slopes(values: Floats, place: Floats, typical: float, scatter: float) -> tu
 
 
 def _typical(values: Floats, median: float, scatter: float) -> float:
-    """Centre of most values (Tukey's biweight); nominal where as many lie there, or near it."""
-    found = [_biweight(values, start, 4 * scatter) for start in (0.0, median)]
-    centre, support = max(found, key=lambda f: f[1])
-    if support <= found[0][1] * 1.05:
-        centre, support = found[0]
-    return centre if abs(centre) > 3 * scatter / np.sqrt(max(support, 1.0)) else 0.0
+    """Centre of most values (Tukey's biweight), where it is clearly not nominal; else 0."""
+    centre, weight = _biweight(values, median, 4 * scatter)
+    enough = (weight > 0).sum() >= _MOST * len(values)
+    clear = abs(centre) > 3 * scatter / np.sqrt(max(weight.sum(), 1.0))
+    return centre if enough and clear else 0.0
 
 
-def _biweight(values: Floats, centre: float, width: float) -> tuple[float, float]:
+def _biweight(values: Floats, centre: float, width: float) -> tuple[float, Floats]:
     weight = np.zeros(len(values))
     for _ in range(20):
         weight = np.maximum(1 - ((values - centre) / width) ** 2, 0) ** 2
         if weight.sum() <= 0:
-            return centre, 0.0
+            break
         centre = float(weight @ values / weight.sum())
-    return centre, float(weight.sum())
+    return centre, weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,21 +348,22 @@ def _variogram(value: Floats, placed: Mask, index: Ints, axis: int) -> tuple[flo
 
 
 def joined_frame(index: Ints, placed: Mask, component: Ints) -> Ints:
-    """Return the component whose frame every tile stands in: its own, or the nearest tile's.
+    """Return the component whose frame every tile stands in: its own, or its neighbours'.
 
-    Nearest on the grid; of several the largest, then the first. Without placed tiles every tile
-    keeps its own.
+    The 16 nearest placed tiles on the grid vote, by their inverse squared distance; of equals the
+    first component. Without placed tiles every tile keeps its own.
     """
     if not placed.any() or placed.all():
         return component
-    size = np.bincount(component[placed], minlength=int(component.max()) + 1)
     known = np.flatnonzero(placed)
-    rank = np.lexsort((component[known], -size[component[known]]))
-    known = known[rank]
     frame = component.copy()
     wanted = np.flatnonzero(~placed)
-    found = KDTree(index[known]).query(index[wanted], k=min(16, len(known)), p=1)
+    found = KDTree(index[known]).query(index[wanted], k=min(_AROUND, len(known)))
     distance, near = (np.asarray(part).reshape(len(wanted), -1) for part in found)
-    choice = np.lexsort((near, distance), axis=1)[:, :1]
-    frame[wanted] = component[known[np.take_along_axis(near, choice, axis=1)[:, 0]]]
+    theirs = component[known[near]]
+    votes = np.zeros(theirs.shape)
+    for k in range(theirs.shape[1]):
+        votes[:, k] = ((theirs == theirs[:, k : k + 1]) / distance**2).sum(axis=1)
+    best = votes.max(axis=1, keepdims=True)
+    frame[wanted] = np.where(votes >= best * (1 - 1e-9), theirs, len(component)).min(axis=1)
     return frame
