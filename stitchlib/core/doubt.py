@@ -192,7 +192,7 @@ def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts) -> Fl
     step = np.zeros((links.n, links.displacement.shape[1]))
     if not stage.known:
         return step
-    narrow = np.fmax(stage.scatter, LEAST_SCATTER)
+    narrow = np.fmax(stage.narrow, LEAST_SCATTER)
     off = np.abs(stage.deviation(*links.steps) / narrow).max(axis=1)
     far = good & ~links.sure & (off > TOGETHER)
     pre, post = links.some(good & ~far)

@@ -52,6 +52,9 @@ class StageShifts:
     """Grid index where it is ``typical``, shape (3,)."""
     scatter: Floats
     """Standard deviation about it, voxels, shape (image axes,); nan = unknown."""
+    narrow: Floats
+    """The same, to judge rows that agree among themselves: where the grid is too small to tell how
+    its rows scatter, not above twice what links scatter along the better grid axis."""
     links: int
     """Links it was fitted to."""
 
@@ -102,21 +105,26 @@ def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
     typical, gradient = np.zeros((3, n_axes)), np.zeros((3, 3, n_axes))
     centre = where.mean(axis=0) if links else np.zeros(3)
     if links < FEW_LINKS:
-        return StageShifts(typical, gradient, centre, _spread(shift), links)
+        return StageShifts(typical, gradient, centre, _spread(shift), _spread(shift), links)
     if links > _ENOUGH:
         step = links // _ENOUGH
         axis, where, shift = axis[::step], where[::step], shift[::step]
     start = np.array([np.median(shift[axis == d], axis=0) if (axis == d).any() else typical[d]
                       for d in range(3)])  # fmt: skip
-    # Over all directions together, because half of the links along one may be wrong.
-    scatter = np.fmax(np.minimum(_spread(shift - start[axis]), _spread(shift)), LEAST_SCATTER)
+    # Half of the links along one direction may be wrong: the better one tells what is usual.
+    both = [_spread((shift - start[axis])[axis == d]) for d in range(3) if (axis == d).sum() >= 4]
+    better = np.fmax(np.min([*both, _spread(shift)], axis=0), LEAST_SCATTER)
+    scatter = 1.5 * better
     for d in range(3):
         mine, place = shift[axis == d], (where - centre)[axis == d]
         for a in range(n_axes if len(mine) else 0):
             typical[d, a] = _typical(mine[:, a], start[d, a], scatter[a])
             typical[d, a], gradient[d, :, a] = _slopes(mine[:, a], place, typical[d, a], scatter[a])
-    fit = StageShifts(typical, gradient, centre, scatter, links)
-    return replace(fit, scatter=_spread(fit.deviation(axis, where, shift)))
+    fit = StageShifts(typical, gradient, centre, scatter, scatter, links)
+    scatter = narrow = np.fmax(_spread(fit.deviation(axis, where, shift)), 0)
+    if min(len(np.unique(where[axis == d, d])) for d in np.unique(axis)) < _STEPS:
+        narrow = np.minimum(scatter, 2 * better)
+    return replace(fit, scatter=scatter, narrow=narrow)
 
 
 def _spread(values: Floats) -> Floats:
