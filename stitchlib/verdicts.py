@@ -103,6 +103,11 @@ def describe(
                 for d, axis in enumerate("xyz")
                 if stage.gradient[d].any()
             },
+            "odd_steps_more_even_less": {
+                axis: tiles.by_axis(stage.alternation[d])
+                for d, axis in enumerate("xyz")
+                if stage.alternation[d].any()
+            },
             "scatter_of_links": tiles.by_axis(stage.scatter),
             "links": stage.links,
             "terms": dict(zip(tiles.axes, prediction.terms, strict=True)),

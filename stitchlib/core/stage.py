@@ -48,6 +48,9 @@ class StageShifts:
     """Shift of a link along each grid axis, voxels, shape (grid axes, image axes)."""
     gradient: Floats
     """By how much it grows from tile to tile, voxels, shape (grid axes, index axes, image axes)."""
+    alternation: Floats
+    """What odd steps along each grid axis have more, and even ones less (a snake-like path with
+    backlash), voxels, shape (grid axes, image axes)."""
     centre: Floats
     """Grid index where it is ``typical``, shape (3,)."""
     scatter: Floats
@@ -73,7 +76,8 @@ class StageShifts:
     def deviation(self, axis: Ints, where: Ints, shift: Floats) -> Floats:
         """Shifts less what the model expects there, voxels, shape (links, image axes)."""
         slope = np.einsum("ki,kia->ka", where - self.centre, self.gradient[axis])
-        deviation: Floats = shift - self.typical[axis] - slope
+        swing = self.alternation[axis] * _parity(axis, where)[:, None]
+        deviation: Floats = shift - self.typical[axis] - slope - swing
         return deviation
 
     def units(self, axis: Ints, where: Ints, shift: Floats) -> Floats:
@@ -102,10 +106,11 @@ def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
         Displacement − nominal, voxels.
     """
     n_axes, links = shift.shape[1], len(shift)
-    typical, gradient = np.zeros((3, n_axes)), np.zeros((3, 3, n_axes))
+    typical, swing, gradient = (np.zeros((*k, n_axes)) for k in ((3,), (3,), (3, 3)))
     centre = where.mean(axis=0) if links else np.zeros(3)
     if links < FEW_LINKS:
-        return StageShifts(typical, gradient, centre, _spread(shift), _spread(shift), links)
+        narrow = _spread(shift)
+        return StageShifts(typical, gradient, swing, centre, narrow, narrow, links)
     if links > _ENOUGH:
         step = links // _ENOUGH
         axis, where, shift = axis[::step], where[::step], shift[::step]
@@ -114,17 +119,41 @@ def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
     # Half of the links along one direction may be wrong: the better one tells what is usual.
     both = [_spread((shift - start[axis])[axis == d]) for d in range(3) if (axis == d).sum() >= 4]
     better = np.fmax(np.min([*both, _spread(shift)], axis=0), LEAST_SCATTER)
-    scatter = 1.5 * better
+    scatter, parity = 1.5 * better, _parity(axis, where)
     for d in range(3):
         mine, place = shift[axis == d], (where - centre)[axis == d]
         for a in range(n_axes if len(mine) else 0):
-            typical[d, a] = _typical(mine[:, a], start[d, a], scatter[a])
-            typical[d, a], gradient[d, :, a] = _slopes(mine[:, a], place, typical[d, a], scatter[a])
-    fit = StageShifts(typical, gradient, centre, scatter, scatter, links)
+            values, odd = mine[:, a], parity[axis == d]
+            swing[d, a] = _alternation(values, odd, where[axis == d, d], scatter[a])
+            values = values - swing[d, a] * odd
+            typical[d, a] = _typical(values, float(np.median(values)), scatter[a])
+            typical[d, a], gradient[d, :, a] = _slopes(values, place, typical[d, a], scatter[a])
+    fit = StageShifts(typical, gradient, swing, centre, scatter, scatter, links)
     scatter = narrow = np.fmax(_spread(fit.deviation(axis, where, shift)), 0)
     if min(len(np.unique(where[axis == d, d])) for d in np.unique(axis)) < _STEPS:
         narrow = np.minimum(scatter, 2 * better)
     return replace(fit, scatter=scatter, narrow=narrow)
+
+
+def _parity(axis: Ints, where: Ints) -> Floats:
+    """Return +1 for odd steps along their grid axis, −1 for even ones."""
+    parity: Floats = (where[np.arange(len(axis)), axis] % 2) * 2.0 - 1.0
+    return parity
+
+
+def _alternation(values: Floats, parity: Floats, at: Ints, scatter: float) -> float:
+    """Half the difference of odd and even steps where most of each agree on it; else 0."""
+    middle, variance = [], 0.0
+    for sign in (1, -1):
+        mine = values[parity == sign]
+        if len(np.unique(at[parity == sign])) < _STEPS // 2:
+            return 0.0
+        middle.append(float(np.median(mine)))
+        if (np.abs(mine - middle[-1]) < 3 * scatter).mean() < _MOST:
+            return 0.0
+        variance += scatter**2 / len(mine)
+    half = (middle[0] - middle[1]) / 2
+    return half if abs(half) > 3 * np.sqrt(variance) else 0.0
 
 
 def _spread(values: Floats) -> Floats:
