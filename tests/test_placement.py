@@ -203,7 +203,7 @@ def test_no_links_at_all_is_nominal():
 
 def test_a_stage_with_backlash_is_nothing_unusual():
     for seed in range(4):
-        found = placed(make((6, 7), seed, backlash=12, jitter=2, empty=0.2))
+        found = placed(make((6, 10), seed, backlash=12, jitter=2, empty=0.2))
         assert not any("off what the stage" in line for line in found.remarks)
         assert found.report["links"] == {"ok": len(found.links)}
         swing = found.report["stage"]["odd_steps_more_even_less"]["y"]["x"]
@@ -260,8 +260,8 @@ def test_a_link_by_hand_beats_all_measured_ones():
     case = make((4, 3), 4)
     k = case.links[3]
     moved = (k.displacement[0] + 30, *k.displacement[1:])
-    found = placed(case, corrections=Corrections(links=(HandLink(k.post, k.pre, k.axis,
-                                                                 tuple(-v for v in moved)),)))  # fmt: skip
+    hand = HandLink(k.post, k.pre, k.axis, tuple(-v for v in moved))
+    found = placed(case, corrections=Corrections(links=(hand,)))
     fit = {p.tile: np.array(p.fit) for p in found.positions}
     np.testing.assert_allclose(fit[k.post] - fit[k.pre], moved, atol=0.1)
 

@@ -100,12 +100,30 @@ def arbitrate(links: Links, good: Mask) -> tuple[Mask, Mask]:
             good[out], good[into] = False, True
             dropped[out] = True
         if not swaps:
-            far = graph.single & ~links.sure & (units > FAR)
+            far = (
+                graph.single & ~links.sure & (units > FAR) & _unheard_of(links, good, graph, stage)
+            )
             if not far.any():
                 return good, implausible & ~good
             good &= ~far
             implausible |= far
             dropped |= far
+
+
+def _unheard_of(links: Links, good: Mask, graph: Structure, stage: StageShifts) -> Mask:
+    """Links with shifts that no link which others check comes near, along the same grid axis."""
+    found = np.ones(len(good), bool)
+    checked = good & ~graph.single
+    margin = TOGETHER * stage.width
+    for d in np.unique(links.axis).tolist():
+        mine = links.axis == d
+        seen = links.displacement[checked & mine]
+        if len(seen) < FEW_LINKS // 2:
+            continue
+        shift = links.displacement[mine]
+        low, high = seen.min(axis=0) - margin, seen.max(axis=0) + margin
+        found[mine] = ((shift < low) | (shift > high)).any(axis=1)
+    return found
 
 
 def _contradicted(links: Links, good: Mask, graph: Structure) -> Ints:

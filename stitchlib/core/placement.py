@@ -166,7 +166,9 @@ def _complete(problem: Problem, linked: _Linked, loops: Ints, scale: Floats) -> 
     usual = placed & (linked.doubts.step == 0).all(axis=1)
     usual &= unsure <= max(1.0, 3 * np.median(unsure[placed])) if placed.any() else True
     frame = joined_frame(problem.index, placed, linked.component)
-    prediction = predict(problem.index, linked.x, usual if usual.any() else placed, frame)
+    prediction = predict(
+        problem.index, linked.x, usual if usual.sum() >= 0.6 * placed.sum() else placed, frame
+    )
     x = np.where(placed[:, None], linked.x, prediction.offset)
     sigma = np.where(placed[:, None], linked.sigma, prediction.sigma)
     sigma[problem.pinned] = 0

@@ -28,7 +28,7 @@ FEW_LINKS = 8
 """Links that it takes to judge others by the stage."""
 SUPPORT = 12.0
 """F of a term of the model that is kept (one in about a thousand by chance)."""
-_MOST = 0.6
+_MOST = 0.65
 """Share of the links along a grid axis that must agree on what is typical of it."""
 _STEPS = 4
 """Grid indices that it takes to say that a shift grows along an axis."""
@@ -119,7 +119,7 @@ def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
     # Half of the links along one direction may be wrong: the better one tells what is usual.
     both = [_spread((shift - start[axis])[axis == d]) for d in range(3) if (axis == d).sum() >= 4]
     better = np.fmax(np.min([*both, _spread(shift)], axis=0), LEAST_SCATTER)
-    scatter, parity = 1.5 * better, _parity(axis, where)
+    scatter, parity = 1.5 * np.asarray(better, np.float64), _parity(axis, where)
     for d in range(3):
         mine, place = shift[axis == d], (where - centre)[axis == d]
         for a in range(n_axes if len(mine) else 0):
@@ -129,10 +129,11 @@ def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
             typical[d, a] = _typical(values, float(np.median(values)), scatter[a])
             typical[d, a], gradient[d, :, a] = _slopes(values, place, typical[d, a], scatter[a])
     fit = StageShifts(typical, gradient, swing, centre, scatter, scatter, links)
-    scatter = narrow = np.fmax(_spread(fit.deviation(axis, where, shift)), 0)
+    found = _spread(fit.deviation(axis, where, shift))
+    narrow = found
     if min(len(np.unique(where[axis == d, d])) for d in np.unique(axis)) < _STEPS:
-        narrow = np.minimum(scatter, 2 * better)
-    return replace(fit, scatter=scatter, narrow=narrow)
+        narrow = np.asarray(np.minimum(found, 2 * better), np.float64)
+    return replace(fit, scatter=found, narrow=narrow)
 
 
 def _parity(axis: Ints, where: Ints) -> Floats:
@@ -144,6 +145,8 @@ def _parity(axis: Ints, where: Ints) -> Floats:
 def _alternation(values: Floats, parity: Floats, at: Ints, scatter: float) -> float:
     """Half the difference of odd and even steps where most of each agree on it; else 0."""
     middle, variance = [], 0.0
+    if len(np.unique(at)) <= _STEPS:
+        return 0.0
     for sign in (1, -1):
         mine = values[parity == sign]
         if len(np.unique(at[parity == sign])) < _STEPS // 2:
@@ -167,7 +170,7 @@ def _spread(values: Floats) -> Floats:
 
 def _slopes(values: Floats, place: Floats, typical: float, scatter: float) -> tuple[float, Floats]:
     """Let the typical shift grow along grid axes where the data support that."""
-    gradient = np.zeros(3)
+    gradient: Floats = np.zeros(3)
     for _ in range(3):
         rest = values - typical - place @ gradient
         weight = np.maximum(1 - (rest / (4 * scatter)) ** 2, 0) ** 2
