@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from linkcases import CASES, block_errors, component_errors, make
+from tests.linkcases import CASES, block_errors, component_errors, make
 
 from stitchlib.core.graph import bridges, components, forest, squares
 from stitchlib.core.placement import Problem, optimise

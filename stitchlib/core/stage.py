@@ -138,8 +138,8 @@ def fit_shifts(axis: Ints, where: Ints, shift: Floats) -> StageShifts:
 
 def _parity(axis: Ints, where: Ints) -> Floats:
     """Return +1 for odd steps along their grid axis, −1 for even ones."""
-    parity: Floats = (where[np.arange(len(axis)), axis] % 2) * 2.0 - 1.0
-    return parity
+    odd = where[np.arange(len(axis)), axis] % 2
+    return np.where(odd == 1, 1.0, -1.0)
 
 
 def _alternation(values: Floats, parity: Floats, at: Ints, scatter: float) -> float:
