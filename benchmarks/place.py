@@ -19,7 +19,7 @@ from stitchlib.core.solve import least_squares
 
 
 def problem(tiles: int, wrong: float, axes: int = 3) -> tuple[Problem, np.ndarray]:
-    """Make a square grid of about so many tiles; jitter 4, errors 0.15, wrong links to 50 voxels."""
+    """Make a square grid: jitter 4, errors of 0.15, wrong links by up to 50 voxels."""
     side = round(tiles**0.5)
     rng = np.random.default_rng(0)
     number = np.arange(side * side).reshape(side, side)

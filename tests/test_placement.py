@@ -6,7 +6,6 @@ import logging
 
 import numpy as np
 import pytest
-from tests.linkcases import CASES, block_errors, component_errors, make
 
 from stitchlib.core.graph import bridges, components, forest, squares
 from stitchlib.core.placement import Problem, optimise
@@ -16,6 +15,7 @@ from stitchlib.core.stage import predict
 from stitchlib.core.uncertainty import _diagonal
 from stitchlib.corrections import Corrections, HandLink
 from stitchlib.place import place
+from tests.linkcases import CASES, block_errors, component_errors, make
 
 SIZES = (3, 5, 8, 10)
 
