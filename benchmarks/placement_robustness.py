@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def compare(case: Case) -> np.ndarray:
-    """Count tiles: determined, off by > 1 voxel (plain, tree, ours), wrong, named, silent, placed."""
+    """Count: determined, off (plain, tree, ours), wrong links, named, silent, placed."""
     common = {"index": case.index, "ndim": case.ndim}
     ours = place(case.tiles, case.nominal, case.links, 0.99, **common)
     tree = place(case.tiles, case.nominal, case.links, 0.99, method="tree", **common)

@@ -8,7 +8,17 @@ import numpy as np
 
 from stitchlib.core.doubt import Doubts, arbitrate, doubts, learn_stage, structure
 from stitchlib.core.graph import components, squares
-from stitchlib.core.robust import Floats, Ints, Links, Mask, select, tolerance
+from stitchlib.core.robust import (
+    FINE,
+    LEAST,
+    MANY_LOOPS,
+    Floats,
+    Ints,
+    Links,
+    Mask,
+    select,
+    tolerance,
+)
 from stitchlib.core.solve import Network, tree_positions
 from stitchlib.core.stage import Prediction, StageShifts, fit_shifts, joined_frame, predict
 from stitchlib.core.uncertainty import common_error, position_sigma
@@ -109,7 +119,8 @@ def _believe(problem: Problem, loops: Ints) -> tuple[Mask, Mask]:
         # With the wrong ones gone, the right ones say better how far they may be off.
         common = common_error(links, good, structure(links, good).single, x)
         if len(loops):
-            allowed = np.minimum(allowed, tolerance(links, common))
+            least = FINE if len(loops) >= MANY_LOOPS else LEAST
+            allowed = np.minimum(allowed, tolerance(links, common, least))
         kept = good & ((np.abs(links.residual(x)) <= allowed).all(axis=1) | links.sure)
         if (kept == good).all():
             break

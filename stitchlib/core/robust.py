@@ -16,6 +16,8 @@ Mask = NDArray[np.bool_]
 
 LEAST = 1.5
 """A link is never called wrong for less, voxels."""
+FINE, MANY_LOOPS = 1.0, 12
+"""The same where so many loops tell what right links err."""
 SPREAD = 4.0
 """Standard deviations beyond which a link is called wrong."""
 MOST_SCALE = 1.25
@@ -92,11 +94,11 @@ def closure(displacement: Floats, loops: Ints) -> Floats:
     return error
 
 
-def tolerance(links: Links, scale: Floats) -> Floats:
-    """How far links may be off, voxels, shape (links, axes)."""
+def tolerance(links: Links, scale: Floats, least: float = LEAST) -> Floats:
+    """How far links may be off, at least ``least`` voxels; shape (links, axes)."""
     wide = SPREAD * np.sqrt(links.error**2 + scale**2)
     # A link so vague that it could never be wrong would vouch for anything.
-    return np.clip(wide, LEAST, max(LEAST, SPREAD * MOST_SCALE))
+    return np.clip(wide, least, max(least, SPREAD * MOST_SCALE))
 
 
 def select(
@@ -154,7 +156,9 @@ def select(
             if (_agree(links, x, allowed) == good).all():
                 break
         good = _agree(links, x, allowed)
-        found.append((float(good.sum() + 0.3 * plausible[good].sum()), good, x))
+        off = (links.residual(x)[good] / allowed[good]) ** 2
+        agreement = (1 - np.minimum(off.max(axis=1), 1) + 0.3 * plausible[good]).sum()
+        found.append((float(agreement), good, x))
         if (closed & ~good).sum() <= _CHANCE * len(good):
             break
     _, good, x = max(found, key=lambda f: f[0])
