@@ -178,6 +178,9 @@ class DatasetRun:
             {
                 "dataset": self.dataset.name,
                 "config": self.config.raw,
+                # Content, not path: a changed table alone must run the dataset again.
+                "corrections": self.inputs.corrections.as_json(),
+                "place": self.place_card.digest,
                 "tiles": [
                     {
                         "tile": tile.name,

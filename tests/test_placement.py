@@ -120,6 +120,35 @@ def test_a_corner_with_one_wrong_link_of_two_is_decided_by_the_stage_or_flagged(
             assert any("nothing decides" in line for line in found.remarks)
 
 
+def test_a_single_link_far_from_what_the_stage_does_is_not_believed():
+    case = make((12, 1), 3, jitter=2)
+    links = list(case.links)
+    k = links[5]
+    links[5] = type(k)(
+        k.pre, k.post, k.axis, (k.displacement[0] + 60, *k.displacement[1:]), k.shift, k.quality,
+        k.measure, k.error, k.confidence, k.status,
+    )  # fmt: skip
+    found = place(case.tiles, case.nominal, links, 0.99, index=case.index, ndim=2)
+    rejected = [r for r in found.links if r.status == "rejected"]
+    assert [(r.pre, r.post) for r in rejected] == [(k.pre, k.post)]
+    assert "no other link supports it" in rejected[0].reason
+    assert len({p.component for p in found.positions}) == 2
+
+
+def test_sigma_shrinks_where_errors_were_taken_too_large():
+    case = make((8, 8), 1, noise=0.02)
+    links = [
+        type(k)(
+            k.pre, k.post, k.axis, k.displacement, k.shift, k.quality, k.measure, (0.5,) * 3,
+            k.confidence, k.status,
+        )
+        for k in case.links
+    ]  # fmt: skip
+    found = place(case.tiles, case.nominal, links, 0.99, index=case.index, ndim=2)
+    assert np.median(arrays(found)[1][1:, 0]) < 0.2
+    assert found.report["residual_over_error"]["x"] < 0.4
+
+
 def test_sigma_is_honest():
     within = np.zeros(2)
     count = 0
