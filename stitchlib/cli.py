@@ -89,6 +89,17 @@ def _clean(args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+# positions
+
+
+def _positions(args: argparse.Namespace) -> None:
+    from stitchlib.config import load_config
+    from stitchlib.positions_report import positions_report
+
+    for line in positions_report(load_config(args.config)):
+        print(line)
+
+
 COMMANDS = {
     "status": Command(
         "what is done, what would run, and why",
@@ -108,6 +119,14 @@ COMMANDS = {
         "example: stitchlib clean --dry-run config/config.yaml",
         _clean_arguments,
         _clean,
+    ),
+    "positions": Command(
+        "where the tiles lie: worst residuals, rejected links, what to do",
+        "Tell how a finished placement came out: the links that fit worst first, what was rejected "
+        "and why, which tiles no link determines, and what can be done about it.\n\n"
+        "example: stitchlib positions config/config.yaml",
+        _config_argument,
+        _positions,
     ),
 }
 

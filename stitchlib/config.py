@@ -38,12 +38,20 @@ class AlignOptions:
     """Least overlap along the tiling axis in voxels; None = a quarter of the nominal one."""
     pairs_per_job: int | None
     """Pairs of one job; None = as many as are work enough."""
+    preset: Path | None
+    """A pairs.tsv to use instead of aligning."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceOptions:
     """How tiles are placed."""
 
+    method: str
+    """'optimization', 'tree' or 'given'."""
+    positions: Path | None
+    """With method 'given': a positions.tsv."""
+    corrections: Path | None
+    """A corrections.tsv, a person's last word."""
     min_confidence: float
     """Links below are not used."""
 
@@ -110,10 +118,6 @@ _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
         ("auto", None),
         "use 'auto' or null (nothing is taken as background)",
     ),
-    (("align", "preset"), (None,), "use null"),
-    (("place", "method"), ("optimization",), "use 'optimization'"),
-    (("place", "positions"), (None,), "use null"),
-    (("place", "corrections"), (None,), "use null"),
     (("output", "formats"), (["bdv"],), "use [bdv]"),
 )
 
@@ -204,12 +208,29 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
                 f"stitch.region.{axis} = {[lower, upper]!r}: holds no voxel; "
                 "write [first, last + 1]"
             )
+    yield from _placement_problems(raw)
     yield from _number_problems(raw)
     chunk, shard = (_triple(raw["output"][key]) for key in ("chunk", "shard"))
     if shard and chunk and any(s % c for s, c in zip(shard, chunk, strict=True)):
         yield (
             f"output.shard = {raw['output']['shard']!r}: must be whole chunks "
             f"(output.chunk = {raw['output']['chunk']!r})"
+        )
+
+
+def _placement_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    place = raw["place"]
+    if place["method"] == "given" and place["positions"] is None:
+        yield "place.positions is missing; place.method = 'given' takes the positions from there"
+    if place["method"] != "given" and place["positions"] is not None:
+        yield (
+            f"place.positions = {place['positions']!r} has no effect with place.method = "
+            f"{place['method']!r}; write method: given, or remove it"
+        )
+    if place["method"] == "given" and raw["align"]["preset"] is not None:
+        yield (
+            f"align.preset = {raw['align']['preset']!r} has no effect with place.method = 'given', "
+            "which uses no links; remove one of the two"
         )
 
 
@@ -260,6 +281,10 @@ def _region(value: Mapping[str, list[int]] | None) -> tuple[tuple[int, int] | No
     return tuple((value[axis][0], value[axis][1]) if axis in value else None for axis in AXES)
 
 
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
 def _freeze(raw: Mapping[str, Any]) -> Config:
     align, place, stitch, output = (raw[key] for key in ("align", "place", "stitch", "output"))
     chunk = _triple(output["chunk"])
@@ -281,8 +306,14 @@ def _freeze(raw: Mapping[str, Any]) -> Config:
             clip=_clip(align["clip"]),
             min_overlap=_auto(align["min_overlap"]),
             pairs_per_job=_auto(align["pairs_per_job"]),
+            preset=_path(align["preset"]),
         ),
-        place=PlaceOptions(min_confidence=float(place["min_confidence"])),
+        place=PlaceOptions(
+            method=place["method"],
+            positions=_path(place["positions"]),
+            corrections=_path(place["corrections"]),
+            min_confidence=float(place["min_confidence"]),
+        ),
         stitch=StitchOptions(
             blending=stitch["blending"],
             fill=stitch["fill"],

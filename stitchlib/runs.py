@@ -22,6 +22,7 @@ from stitchlib import align, assemble, place, stitch
 from stitchlib.cards import Card, read_card
 from stitchlib.config import Config, parse_config
 from stitchlib.core.boxes import Box, Point
+from stitchlib.corrections import Inputs, load_inputs
 from stitchlib.errors import InputError
 from stitchlib.io.files import digest_text, read_json
 from stitchlib.layouts import relative_location
@@ -54,7 +55,8 @@ class Run:
         """
         config = parse_config(value)
         datasets = load_datasets(config, config.results / ".headers.json")
-        runs = {d.name: DatasetRun(config, d) for d in datasets}
+        inputs = load_inputs(config, datasets)
+        runs = {d.name: DatasetRun(config, d, inputs[d.name]) for d in datasets}
         for run in runs.values():
             run.check()
         return cls(config, runs)
@@ -90,6 +92,8 @@ class DatasetRun:
 
     config: Config
     dataset: Dataset
+    inputs: Inputs
+    """What a person or an earlier run has said about the placement."""
     _known: dict[str, Finish] = field(default_factory=dict)
     _wanted: dict[str, list[Path]] = field(default_factory=dict)
 
@@ -119,7 +123,7 @@ class DatasetRun:
         """The align jobs: card and pairs of each."""
         side = self._block_side()
         blocks: dict[str, list[Pair]] = {}
-        for pair in self.pairs:
+        for pair in self.pairs if self.inputs.aligns else ():
             index = self._tile[pair.pre].index
             name = "".join(f"{a}{i // side * side}" for a, i in zip("xyz", index, strict=True))
             if side == 1:
@@ -173,6 +177,7 @@ class DatasetRun:
             "",
             {
                 "min_confidence": self.config.place.min_confidence,
+                **self.inputs.as_json(),
                 "ndim": self.dataset.ndim,
                 "dtype": self.dataset.dtype,
                 # layout.json names the images relative to where it stands.
@@ -201,6 +206,9 @@ class DatasetRun:
             {
                 "dataset": self.dataset.name,
                 "config": self.config.raw,
+                # Content, not path: a changed table alone must run the dataset again.
+                "corrections": self.inputs.corrections.as_json(),
+                "place": self.place_card.digest,
                 "tiles": [
                     {
                         "tile": tile.name,
@@ -288,14 +296,24 @@ class DatasetRun:
 
     # After the placement
 
+    @cached_property
+    def drawn(self) -> tuple[Tile, ...]:
+        """The tiles that are in the volume: all but the excluded ones, in sheet order."""
+        excluded = self.inputs.corrections.excluded
+        return tuple(tile for tile in self.dataset.tiles if tile.name not in excluded)
+
     def positions(self) -> list[Point]:
-        """Read where the place job put the tiles, in sheet order."""
+        """Read where the place job put the tiles that are drawn, in sheet order."""
         record = read_json(self.place_record)
-        return [tuple(record["positions"][tile.name]) for tile in self.dataset.tiles]
+        return [tuple(record["positions"][tile.name]) for tile in self.drawn]
+
+    def remarks(self) -> list[str]:
+        """Read what the place job has to say to a person, a line each."""
+        return [f"{self.dataset.name}: {line}" for line in read_json(self.place_record)["remarks"]]
 
     def volume_plan(self, positions: Sequence[Point]) -> VolumePlan:
         """Lay out the volume for tiles at these positions."""
-        tiles, output = self.dataset.tiles, self.config.output
+        tiles, output = self.drawn, self.config.output
         shape = tuple(max(tile.shape[axis] for tile in tiles) for axis in range(3))
         layers = len({tile.index[2] for tile in tiles})
         itemsize = np.dtype(self.dataset.dtype).itemsize
@@ -319,7 +337,7 @@ class DatasetRun:
         for channel in self.dataset.channels:
             tiles = [
                 (tile.images[channel], Box.at(p, tile.shape).relative_to(plan.corner))
-                for tile, p in zip(self.dataset.tiles, positions, strict=True)
+                for tile, p in zip(self.drawn, positions, strict=True)
                 if channel in tile.images
             ]
             boxes = [box for _, box in tiles]

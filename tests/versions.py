@@ -18,6 +18,7 @@ import numpy as np
 from stitchlib import align, assemble, place, stitch
 from stitchlib.core.boxes import Box
 from stitchlib.core.shifts import SearchRange
+from stitchlib.corrections import Corrections, Inputs
 from stitchlib.pairs import Link, Pair, pairs_text, write_measured
 from stitchlib.plans import ShardPlan
 from stitchlib.positions import positions_text
@@ -94,7 +95,12 @@ def result_of_place(folder: Path) -> str:
     card = {
         "tables": ["t.tsv"],
         "min_confidence": 0.99,
-        "tiles": [{"tile": name, "nominal": corner} for name, corner in nominal.items()],
+        "ndim": 3,
+        **Inputs("optimization", Corrections(), None, None).as_json(),
+        "tiles": [
+            {"tile": name, "nominal": corner, "index": [corner[0] // 28, corner[1] // 27, 0]}
+            for name, corner in nominal.items()
+        ],
     }
     placement = place.place_dataset(card, folder)
     return digest(

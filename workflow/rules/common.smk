@@ -12,6 +12,8 @@ from stitchlib.leases import others, take_for_run
 from stitchlib.progress import show_progress
 from stitchlib.runs import Run, job_mb, shards_of, tables_of
 
+from snakemake.logging import logger
+
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 ENVIRONMENT = str(Path(workflow.current_basedir).parents[1] / "environment.yml")
 # The interpreter that runs Snakemake, but where Snakemake deploys an environment for the jobs.
@@ -32,6 +34,7 @@ wildcard_constraints:
 # Only the main process plans: a job on a cluster is asked for one file and reads its card alone.
 RUN = None
 DRY_RUN = bool(getattr(workflow.output_settings, "dryrun", False))
+SAID = set()  # what the placement has to say is said once, though asked for more often
 if workflow.is_main_process:
     try:
         RUN = Run.of(config)
@@ -51,6 +54,10 @@ def finished(wildcards):
     """What is wanted of a dataset, known when its tiles are placed."""
     dataset = RUN.datasets[wildcards.dataset]
     checkpoints.place.get(dataset=wildcards.dataset, digest=dataset.place_card.digest)
+    for line in dataset.remarks():
+        if line not in SAID:
+            SAID.add(line)
+            logger.warning(line)
     try:
         return [str(path) for path in dataset.finish(drop=not DRY_RUN)]
     except StitchlibError as error:
