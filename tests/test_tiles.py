@@ -505,5 +505,5 @@ def test_nothing_is_written_beside_the_inputs(sheet):
     sheet.grid((0, 0), (1, 0))
     before = sheet.state()
     sheet.load(headers=sheet.headers)
-    Run.of(dict(sheet.config().raw)).write_cards()
+    Run.of(dict(sheet.config().raw)).prepare()
     assert sheet.state() == before
