@@ -116,7 +116,7 @@ def planned(folder: Path) -> DatasetRun:
     phantom = Phantom(grid=(2, 2), tile_shape=(512, 512, 128), jitter=(6, 6, 3))
     files = write_phantom(phantom, folder / "data", results=folder / "results")
     run = Run.of(yaml.safe_load(files.config.read_text()))
-    run.write_cards()
+    run.prepare()
     (dataset,) = run.datasets.values()
     for table, (card, _) in zip(dataset.tables, dataset.blocks, strict=True):
         write_measured(table, align.align_block(json.loads(card.text), files.sheet.parent))
