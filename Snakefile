@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.16")
@@ -11,8 +12,8 @@ min_version("9.16")
 sys.path.insert(0, str(workflow.current_basedir))
 
 
-# A configuration that is named on the command line stands alone: no key of the default leaks in.
-if not workflow.config_settings.configfiles:
+# A configuration that is named on the command line is the whole configuration.
+if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
 
@@ -29,3 +30,10 @@ rule all:
     input:
         [ancient(record) for record in wanted_records()],
     localrule: True
+
+
+onsuccess:
+    if RUN is not None:
+        cleaned = clean_finished(RUN)
+        if cleaned:
+            logger.info(cleaned)

@@ -17,6 +17,7 @@ from stitchlib.core.filters import has_content
 from stitchlib.core.peaks import Measure
 from stitchlib.core.register import Match, Method, register, register_bytes
 from stitchlib.core.shifts import SearchRange
+from stitchlib.core.signal import Clip
 from stitchlib.errors import NoOverlapError
 from stitchlib.io.images import Reader, open_planned
 from stitchlib.pairs import Link, Pair
@@ -50,12 +51,14 @@ def align_block(card: Mapping[str, Any], folder: Path) -> list[Link]:
         return readers[tile]
 
     pairs = [Pair.from_json(value) for value in card["pairs"]]
+    clip = Clip.parse(card.get("clip"))
     return [
         align_pair(
             pair,
             reader(pair.pre),
             reader(pair.post),
             card["measure"],
+            clip=clip,
             method=card["method"],
             background=card["background"],
         )
@@ -69,6 +72,7 @@ def align_pair(
     post: Reader,
     measure: Measure,
     *,
+    clip: Clip | None = None,
     method: Method = "auto",
     background: Background = "auto",
 ) -> Link:
@@ -79,6 +83,8 @@ def align_pair(
             pair, measure, "no-overlap", "no displacement in the searched range overlaps"
         )
     images = pre.read(part_pre), post.read(part_post)
+    if clip:
+        images = clip.apply(images[0]), clip.apply(images[1])
     dark = _dark(images, background)
     if dark:
         return _nothing(pair, measure, "background", dark)
@@ -152,8 +158,18 @@ def _nothing(pair: Pair, measure: str, status: str, reason: str) -> Link:
     )  # fmt: skip
 
 
-def memory_needed(shapes: Mapping[str, tuple[int, ...]], pairs: list[Pair], itemsize: int) -> int:
-    """Return the most bytes that aligning one of the pairs allocates, its inputs included."""
+def memory_needed(
+    shapes: Mapping[str, tuple[int, ...]],
+    pairs: list[Pair],
+    itemsize: int,
+    *,
+    clipped: bool = False,
+) -> int:
+    """Return the most bytes that aligning one of the pairs allocates, its inputs included.
+
+    Clipped copies of the inputs may have 8 bytes a voxel.
+    """
+    each = itemsize + 8 if clipped else itemsize
     most = 0
     for pair in pairs:
         parts = reachable(shapes[pair.pre], shapes[pair.post], pair.search)
@@ -161,5 +177,5 @@ def memory_needed(shapes: Mapping[str, tuple[int, ...]], pairs: list[Pair], item
             continue
         by = tuple(a - b for a, b in zip(parts[0].lower, parts[1].lower, strict=True))
         needed = register_bytes(parts[0].shape, parts[1].shape, _moved(pair.search, by), itemsize)
-        most = max(most, sum(part.size for part in parts) * itemsize + needed)
+        most = max(most, sum(part.size for part in parts) * each + needed)
     return most

@@ -1,8 +1,15 @@
-"""Assembly: the shards of all channels become one HDF5 volume, without recompression."""
+"""Assembly: the shards of all channels become one HDF5 volume, without recompression.
+
+Either their chunks are copied as they are, or (``output.assembly: virtual``) the volume only says
+where in which shard its voxels are: HDF5 virtual datasets, with file names relative to the volume,
+so that a dataset's folder can be moved as a whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +71,8 @@ def _write_channel(
     dtype = np.dtype(card["dtype"])
     levels = card["levels"]
     describe_setup(file, number, dtype, [(v["factor"], v["chunk"]) for v in levels])
+    made = card["shard_levels"]
+    virtual = card["assembly"] == "virtual"
     datasets = [
         create_dataset(
             file,
@@ -75,22 +84,86 @@ def _write_channel(
             fill=card["fill"],
         )
         for level, v in enumerate(levels)
+        if level >= made or not virtual
     ]
-    made = card["shard_levels"]
+    if virtual:
+        _refer(file, number, card, folder, shards)
+        if datasets:
+            with _finest(file, number, card) as fine:
+                _halve_level(fine, datasets[0])
+            _halve_rest(datasets)
+        return
+    for shard, source in _open_each(folder, shards):
+        corner = Box.at(shard["lower"], (0, 0, 0))
+        for level in range(made):
+            lower = level_box(corner, tuple(levels[level]["factor"])).lower
+            copy_chunks(source[str(level)], datasets[level], lower)
+    _halve_rest(datasets[made - 1 :])
+
+
+def _open_each(
+    folder: Path, shards: list[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], h5py.File]]:
+    """Yield every shard's entry with its open file; one that is unreadable is named."""
     for shard in shards:
         path = folder / shard["path"]
-        corner = Box.at(shard["lower"], (0, 0, 0))
         try:
             with h5py.File(path, "r") as source:
-                for level in range(made):
-                    lower = level_box(corner, tuple(levels[level]["factor"])).lower
-                    copy_chunks(source[str(level)], datasets[level], lower)
+                yield shard, source
         except (OSError, KeyError, ValueError) as error:
             raise InputError(
                 f"{path}: this shard cannot be read ({error}); delete it and run again"
             ) from error
-    for level in range(made, len(levels)):
-        _halve_level(datasets[level - 1], datasets[level])
+
+
+def _refer(
+    file: h5py.File,
+    number: int,
+    card: Mapping[str, Any],
+    folder: Path,
+    shards: list[Mapping[str, Any]],
+) -> None:
+    """Make the levels that the shards hold, as virtual datasets."""
+    layouts = [
+        h5py.VirtualLayout(tuple(v["shape"])[::-1], np.dtype(card["dtype"]))
+        for v in card["levels"][: card["shard_levels"]]
+    ]
+    relative = folder.relative_to(Path(file.filename).parent)
+    for shard, source in _open_each(folder, shards):
+        corner = Box.at(shard["lower"], (0, 0, 0))
+        for level, layout in enumerate(layouts):
+            values = source[str(level)]
+            lower = level_box(corner, tuple(card["levels"][level]["factor"])).lower
+            target = Box.at(lower, values.shape[::-1]).slices()[::-1]
+            layout[target] = h5py.VirtualSource(
+                (relative / shard["path"]).as_posix(), values.name, values.shape, values.dtype
+            )
+    for level, layout in enumerate(layouts):
+        file.create_virtual_dataset(cells(number, level), layout, fillvalue=card["fill"])
+
+
+@contextmanager
+def _finest(file: h5py.File, number: int, card: Mapping[str, Any]) -> Iterator[h5py.Dataset]:
+    """Open the coarsest virtual level for reading.
+
+    In a file of its own: HDF5 opens the shards the way the volume is open, and a job that is to
+    read them must not need, or use, the right to write them.
+    """
+    name = cells(number, card["shard_levels"] - 1)
+    path = Path(file.filename)
+    scratch = path.with_name(f"{path.name}.level.tmp")
+    try:
+        with h5py.File(scratch, "w") as copy:
+            file.copy(name, copy, "level")
+        with h5py.File(scratch, "r") as copy:
+            yield copy["level"]
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _halve_rest(datasets: Sequence[h5py.Dataset]) -> None:
+    for fine, coarse in pairwise(datasets):
+        _halve_level(fine, coarse)
 
 
 def _halve_level(fine: h5py.Dataset, coarse: h5py.Dataset) -> None:
@@ -99,6 +172,15 @@ def _halve_level(fine: h5py.Dataset, coarse: h5py.Dataset) -> None:
     )
     whole = Box.at((0, 0, 0), fine.shape[::-1])
     write_levels(lambda box: read_box(fine, box), whole, [(1, 1, 1), factor], [None, coarse])
+
+
+def is_virtual(volume: Path) -> bool:
+    """Tell whether a volume's voxels are in the shards."""
+    try:
+        with h5py.File(volume, "r") as file:
+            return bool(file[cells(0, 0)].is_virtual)
+    except (OSError, KeyError):
+        return False
 
 
 def volume_card(volume: Path) -> str | None:

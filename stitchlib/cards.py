@@ -6,12 +6,14 @@ because the file of that name exists: dates and Snakemake's own memory play no p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stitchlib.io.files import canonical_json, digest_text, read_json, write_text
+from stitchlib.errors import InputError
+from stitchlib.io.files import canonical_json, digest_text, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,18 @@ class Card:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Return the content of a card."""
-    card: dict[str, Any] = read_json(path)
+    """Return the content of a card.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read, or is not what its name says: what it makes would be wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: this card cannot be read ({error}); run snakemake") from error
+    if digest_text(text) != path.stem.rpartition(".")[2]:
+        raise InputError(f"{path}: this card was changed; delete it, the next run writes it anew")
+    card: dict[str, Any] = json.loads(text)
     return card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 from collections.abc import Iterator, Mapping
@@ -33,18 +34,28 @@ class AlignOptions:
     """Overlap of neighbours by grid axis; empty where the sheet gives positions."""
     max_shift: tuple[int, int, int] | None
     """± voxels around the nominal displacement along x, y, z; None where not given."""
+    clip: tuple[float | None, float | None]
+    """Intensities below and above are moved to these for the alignment; None = no bound."""
     min_overlap: int | None
     """Least overlap along the tiling axis in voxels; None = a quarter of the nominal one."""
     background: float | Literal["auto"] | None
     """Voxels below are background; 'auto': images of nothing but noise are; None: nothing is."""
     pairs_per_job: int | None
     """Pairs of one job; None = as many as are work enough."""
+    preset: Path | None
+    """A pairs.tsv to use instead of aligning."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceOptions:
     """How tiles are placed."""
 
+    method: str
+    """'optimization', 'tree' or 'given'."""
+    positions: Path | None
+    """With method 'given': a positions.tsv."""
+    corrections: Path | None
+    """A corrections.tsv, a person's last word."""
     min_confidence: float
     """Links below are not used."""
 
@@ -57,6 +68,8 @@ class StitchOptions:
     """'interpolation', 'max', 'min' or 'mean'."""
     fill: float
     """Value of voxels that no tile covers."""
+    region: tuple[tuple[int, int] | None, ...] | None
+    """Half-open range along x, y, z, voxels in the sheet's frame; None = all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,10 @@ class OutputOptions:
     """Pyramid levels including the full one; None = until no axis is over 256 voxels."""
     compression: str
     """'gzip' or 'none'."""
+    assembly: str
+    """'copy' or 'virtual'."""
+    keep_old: bool
+    """Whether tables and shards that nothing names any more are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +117,6 @@ class Config:
 # Keys of the contract that are not built yet: (path, values that are, what to write instead).
 _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
     (("align", "method"), ("auto", "exact"), "use 'auto' or 'exact'"),
-    (("align", "measure"), ("ncc",), "use 'ncc'"),
-    (("align", "clip"), (None,), "use null"),
-    (("align", "preset"), (None,), "use null"),
-    (("place", "method"), ("optimization",), "use 'optimization'"),
-    (("place", "positions"), (None,), "use null"),
-    (("place", "corrections"), (None,), "use null"),
-    (("stitch", "region"), (None,), "use null (the whole extent)"),
-    (("output", "assembly"), ("copy",), "use 'copy'"),
     (("output", "formats"), (["bdv"],), "use [bdv]"),
 )
 
@@ -170,7 +179,7 @@ def _schema_of(error: jsonschema.ValidationError) -> Mapping[str, Any]:
 
 def _with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
     if not isinstance(value, Mapping) or "properties" not in node:
-        return list(value) if isinstance(value, tuple) else value
+        return copy.deepcopy(value)
     filled = {}
     for name, child in node["properties"].items():
         if name in value:
@@ -191,16 +200,15 @@ def _pending(raw: Mapping[str, Any]) -> Iterator[str]:
 
 def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
     for axis, overlap in (raw["align"]["overlap"] or {}).items():
-        pair = overlap if isinstance(overlap, list) else [overlap]
-        key = f"align.overlap.{axis} = {overlap!r}"
-        if any(isinstance(o, float) and not o < 1 for o in pair):
-            yield f"{key}: a fraction must be below 1.0; whole voxels are written without a point"
-        if len({type(o) for o in pair}) > 1:
-            yield f"{key}: write both ends as fractions or both as voxels"
-        elif pair[0] > pair[-1]:
-            yield f"{key}: the smaller overlap comes first"
-    if not math.isfinite(raw["stitch"]["fill"]):
-        yield f"stitch.fill = {raw['stitch']['fill']!r}: must be a finite number"
+        yield from _overlap_problems(axis, overlap)
+    for axis, (lower, upper) in (raw["stitch"]["region"] or {}).items():
+        if lower >= upper:
+            yield (
+                f"stitch.region.{axis} = {[lower, upper]!r}: holds no voxel; "
+                "write [first, last + 1]"
+            )
+    yield from _placement_problems(raw)
+    yield from _number_problems(raw)
     chunk, shard = (_triple(raw["output"][key]) for key in ("chunk", "shard"))
     if shard and chunk and any(s % c for s, c in zip(shard, chunk, strict=True)):
         yield (
@@ -209,16 +217,71 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _placement_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    place = raw["place"]
+    if place["method"] == "given" and place["positions"] is None:
+        yield "place.positions is missing; place.method = 'given' takes the positions from there"
+    if place["method"] != "given" and place["positions"] is not None:
+        yield (
+            f"place.positions = {place['positions']!r} has no effect with place.method = "
+            f"{place['method']!r}; write method: given, or remove it"
+        )
+    if place["method"] == "given" and raw["align"]["preset"] is not None:
+        yield (
+            f"align.preset = {raw['align']['preset']!r} has no effect with place.method = 'given', "
+            "which uses no links; remove one of the two"
+        )
+
+
+def _overlap_problems(axis: str, overlap: Any) -> Iterator[str]:
+    pair = overlap if isinstance(overlap, list) else [overlap]
+    key = f"align.overlap.{axis} = {overlap!r}"
+    if any(isinstance(o, float) and not o < 1 for o in pair):
+        yield f"{key}: a fraction must be below 1.0; whole voxels are written without a point"
+    if len({type(o) for o in pair}) > 1:
+        yield f"{key}: write both ends as fractions or both as voxels"
+    elif pair[0] > pair[-1]:
+        yield f"{key}: the smaller overlap comes first"
+
+
+def _number_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    bounds = [bound for bound in _clip(raw["align"]["clip"]) if bound is not None]
+    if not all(map(math.isfinite, bounds)):
+        yield f"align.clip = {raw['align']['clip']!r}: must be finite numbers"
+    elif bounds != sorted(bounds):
+        yield f"align.clip = {raw['align']['clip']!r}: the smaller bound comes first"
+    sizes = [f"voxel_size.{axis}" for axis in AXES]
+    for key in (*sizes, "place.min_confidence", "stitch.fill"):
+        stage, _, name = key.partition(".")
+        if not math.isfinite(raw[stage][name]):
+            yield f"{key} = {raw[stage][name]!r}: must be a finite number"
+
+
 def _triple(value: Any) -> tuple[int, int, int] | None:
     if value in (None, "auto"):
         return None
     if isinstance(value, Mapping):
-        return (value["x"], value["y"], value["z"])
-    return (value, value, value)
+        return (int(value["x"]), int(value["y"]), int(value["z"]))
+    return (int(value),) * 3
+
+
+def _clip(value: Any) -> tuple[float | None, float | None]:
+    return (value[0], value[1]) if isinstance(value, list) else (None, value)
 
 
 def _auto(value: Any) -> int | None:
-    return None if value == "auto" else value
+    # The schema's integers may be written 64.0.
+    return None if value == "auto" else int(value)
+
+
+def _region(value: Mapping[str, list[int]] | None) -> tuple[tuple[int, int] | None, ...] | None:
+    if not value:
+        return None
+    return tuple((value[axis][0], value[axis][1]) if axis in value else None for axis in AXES)
+
+
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)
 
 
 def _freeze(raw: Mapping[str, Any]) -> Config:
@@ -240,17 +303,30 @@ def _freeze(raw: Mapping[str, Any]) -> Config:
             measure=align["measure"],
             overlap=overlap,
             max_shift=_triple(align["max_shift"]),
+            clip=_clip(align["clip"]),
             min_overlap=_auto(align["min_overlap"]),
             background=align["background"],
             pairs_per_job=_auto(align["pairs_per_job"]),
+            preset=_path(align["preset"]),
         ),
-        place=PlaceOptions(min_confidence=float(place["min_confidence"])),
-        stitch=StitchOptions(blending=stitch["blending"], fill=stitch["fill"]),
+        place=PlaceOptions(
+            method=place["method"],
+            positions=_path(place["positions"]),
+            corrections=_path(place["corrections"]),
+            min_confidence=float(place["min_confidence"]),
+        ),
+        stitch=StitchOptions(
+            blending=stitch["blending"],
+            fill=stitch["fill"],
+            region=_region(stitch["region"]),
+        ),
         output=OutputOptions(
             chunk=chunk,
             shard=_triple(output["shard"]),
             levels=_auto(output["levels"]),
             compression=output["compression"],
+            assembly=output["assembly"],
+            keep_old=output["keep_old"],
         ),
         mem_mb=_auto(raw["resources"]["mem_mb"]),
         raw=raw,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stitchlib.config import AXES
 from stitchlib.core.boxes import Point
 from stitchlib.errors import InputError
@@ -33,6 +35,8 @@ class SourceRecord:
     """Lower corner in voxels."""
     tile_position: Point | None
     """Place on the grid."""
+    slicing: tuple[int | tuple[int, int], ...] | None = None
+    """Of a slice: the part of the image, per axis of ``shape``, a plane or (first, end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,28 @@ class LayoutRecord:
 
     sources: tuple[SourceRecord, ...]
     alignments: tuple[AlignmentRecord, ...]
+    position: Point | None = None
+    """Lower corner of the window that the layout shows; None = that of its sources."""
+    shape: Point | None = None
+    """Extent of the window; None = that of its sources."""
+    tile_axes: tuple[str, ...] | None = None
+    """Names of the tags that are grid axes."""
+
+    def _more(self) -> dict[str, Any]:
+        more: dict[str, Any] = {
+            name: _named(value)
+            for name, value in (("position", self.position), ("shape", self.shape))
+            if value is not None
+        }
+        if self.tile_axes is not None:
+            more["tile_axes"] = list(self.tile_axes)
+        return more
 
     def as_text(self) -> str:
         """Return the file's text."""
         return canonical_json(
             {
+                **self._more(),
                 "format": FORMAT,
                 "version": FORMAT_VERSION,
                 "sources": [
@@ -70,6 +91,7 @@ class LayoutRecord:
                         "dtype": s.dtype,
                         "position": _named(s.position),
                         "tile_position": s.tile_position and _named(s.tile_position),
+                        **({"slicing": s.slicing} if s.slicing is not None else {}),
                     }
                     for s in self.sources
                 ],
@@ -91,17 +113,23 @@ def read_layout(path: Path) -> LayoutRecord:
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise InputError(f"{path}: is not a layout file of stitchlib")
-    if value["version"] != FORMAT_VERSION:
+    version = value.get("version")
+    if version != FORMAT_VERSION:
         raise InputError(
-            f"{path}: has layout version {value['version']}, this is for version {FORMAT_VERSION}"
+            f"{path}: has layout version {version!r}, this is for version {FORMAT_VERSION}"
         )
     try:
         return LayoutRecord(
             tuple(_source(s) for s in value["sources"]),
             tuple(
-                AlignmentRecord(a["pre"], a["post"], _point(a["displacement"]), float(a["quality"]))
+                AlignmentRecord(
+                    int(a["pre"]), int(a["post"]), _point(a["displacement"]), float(a["quality"])
+                )
                 for a in value["alignments"]
             ),
+            _point(value["position"]) if "position" in value else None,
+            _point(value["shape"]) if "shape" in value else None,
+            tuple(value["tile_axes"]) if "tile_axes" in value else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the layout file is damaged: {error!r}") from error
@@ -110,19 +138,34 @@ def read_layout(path: Path) -> LayoutRecord:
 def _source(value: dict[str, Any]) -> SourceRecord:
     place = value["tile_position"]
     return SourceRecord(
-        value["id"],
-        value["location"],
+        int(value["id"]),
+        _text(value["location"]),
         _point(value["shape"]),
-        value["dtype"],
+        str(np.dtype(value["dtype"])),
         _point(value["position"]),
         None if place is None else _point(place),
+        _slicing(value["slicing"]) if "slicing" in value else None,
     )
 
 
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no location")
+    return value
+
+
+def _slicing(value: list[Any]) -> tuple[int | tuple[int, int], ...]:
+    return tuple(v if isinstance(v, int) else (int(v[0]), int(v[1])) for v in value)
+
+
 def relative_location(path: Path, folder: Path) -> str:
-    """Return ``path`` relative to ``folder`` where that is possible, with forward slashes."""
+    """Return ``path`` relative to ``folder`` where that is possible, with forward slashes.
+
+    Symbolic links on the way to either are followed, because '..' is; the file itself is not.
+    """
+    path = path.parent.resolve() / path.name
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
     except ValueError:  # another drive
         return path.absolute().as_posix()
 

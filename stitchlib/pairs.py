@@ -81,7 +81,7 @@ class Link:
     quality: float
     """NCC, or −MSE; −inf = no signal."""
     measure: str
-    """'ncc' or 'ssd'."""
+    """'ncc', 'ssd', or 'manual' for a link made by hand."""
     error: tuple[float, ...]
     """Standard error along x, y, z, voxels."""
     confidence: float
@@ -109,7 +109,9 @@ class Link:
             row[f"displacement_{axis}"] = _digits(self.displacement[d], 8)
             row[f"shift_{axis}"] = _digits(self.shift[d], 8)
             row[f"error_{axis}"] = _digits(self.error[d], 3)
-            row[f"residual_{axis}"] = None if self.residual is None else f"{self.residual[d]:.3f}"
+            row[f"residual_{axis}"] = (
+                None if self.residual is None else f"{round(self.residual[d], 3) + 0.0:.3f}"
+            )
         return row
 
     @classmethod

@@ -12,12 +12,12 @@ Along each axis, with a chunk of 4 and shards whose two finest levels hold whole
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
 
-from stitchlib.core.boxes import Box, Point, disjoint, hull
+from stitchlib.core.boxes import Box, Point, disjoint, hull, touching
 from stitchlib.core.pyramid import level_factors
 
 SHARD_BYTES = 2**29
@@ -44,7 +44,7 @@ class VolumePlan:
     """How the volume of a dataset is laid out; axes x, y, z."""
 
     corner: Point
-    """Voxel (0, 0, 0) in the sheet's frame: the least corner of all tiles."""
+    """Voxel (0, 0, 0) in the sheet's frame: the least corner of all tiles, or the region's."""
     levels: tuple[Level, ...]
     """From full resolution to the coarsest."""
     shard: Point
@@ -63,19 +63,42 @@ class VolumePlan:
         ``boxes`` are the tiles' boxes relative to the volume's corner.
         """
         found: dict[Point, list[int]] = {}
+        whole = Box.at((0, 0, 0), self.shape)
         for i, box in enumerate(boxes):
+            inside = box.intersection(whole)
+            if inside.empty:
+                continue
             ranges = (
                 range(a // s, -(-b // s))
-                for a, b, s in zip(box.lower, box.upper, self.shard, strict=True)
+                for a, b, s in zip(inside.lower, inside.upper, self.shard, strict=True)
             )
             for index in product(*ranges):
                 found.setdefault(index, []).append(i)
         return dict(sorted(found.items(), key=lambda item: item[0][::-1]))
 
-    def shard_box(self, index: Point) -> Box:
-        """Return the voxels of level 0 that a shard covers, clipped to the volume."""
+    def shard_box(self, index: Point, boxes: Sequence[Box]) -> Box:
+        """Return the voxels of level 0 that a shard makes.
+
+        They end where its tiles do, rounded up to whole voxels of the coarsest level that it makes:
+        beyond there is nothing but fill. So a shard depends on the volume's extent only where its
+        tiles reach it, and a tile added far away leaves it as it is.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Which shard.
+        boxes : sequence of Box
+            The tiles that touch it, relative to the volume's corner; at least one.
+        """
         lower = tuple(i * s for i, s in zip(index, self.shard, strict=True))
-        return Box.at(lower, self.shard).intersection(Box.at((0, 0, 0), self.shape))
+        most = Box.at(lower, self.shard).intersection(Box.at((0, 0, 0), self.shape))
+        covered = hull([box.intersection(most) for box in boxes])
+        factor = self.levels[self.shard_levels - 1].factor
+        upper = tuple(
+            min(end, -(-b // f) * f)
+            for end, b, f in zip(most.upper, covered.upper, factor, strict=True)
+        )
+        return Box(lower, upper)
 
 
 def plan_volume(
@@ -85,9 +108,19 @@ def plan_volume(
     chunk: Point,
     shard: Point,
     levels: int | None,
+    region: Sequence[tuple[int, int] | None] | None = None,
 ) -> VolumePlan:
-    """Lay out the volume that holds ``boxes``; see `VolumePlan`."""
+    """Lay out the volume that holds ``boxes``; see `VolumePlan`.
+
+    ``region`` gives the half-open range of voxels along those axes where it is not all there is.
+    """
     whole = hull(boxes)
+    for axis, asked in enumerate(region or ()):
+        if asked is not None:
+            whole = Box(
+                (*whole.lower[:axis], asked[0], *whole.lower[axis + 1 :]),
+                (*whole.upper[:axis], asked[1], *whole.upper[axis + 1 :]),
+            )
     shape = whole.shape
     plan = tuple(
         _level(shape, factor, chunk) for factor in level_factors(shape, voxel_size, levels)
@@ -147,6 +180,26 @@ def auto_shard(
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Which part of a tile an image is: its voxels weigh what they weigh in the whole tile."""
+
+    shape: Point
+    """Extent of the tile."""
+    lower: Point
+    """First voxel in the tile, per axis of the tile."""
+    dropped: Point
+    """Axes of the tile that the image lacks; it is one voxel thick along them."""
+
+    def box(self, local: Box) -> Box:
+        """Return a box of the image in the tile's coordinates."""
+        lower, upper = list(local.lower), list(local.upper)
+        for axis in self.dropped:
+            lower.insert(axis, 0)
+            upper.insert(axis, 1)
+        return Box(tuple(lower), tuple(upper)).shifted(self.lower)
+
+
+@dataclass(frozen=True, slots=True)
 class FusionPlan:
     """Which tiles cover which part of a window: what the fusion engine executes."""
 
@@ -157,13 +210,23 @@ class FusionPlan:
     pieces: tuple[tuple[Box, Point], ...]
     """Disjoint parts of the window, each with the tiles that cover it, in order."""
     blending: str
-    """'interpolation', 'max', 'min' or 'mean'."""
+    """'interpolation', 'max', 'min' or 'mean'; in the library also 'interpolation-adjust-max',
+    'function' or 'weighted'."""
+    function: Callable[..., Any] | None = None
+    """With 'function' and 'weighted': called with a stack of voxels and ``axis=0``."""
+    weight_function: Callable[[Point], Any] | None = None
+    """With 'weighted': the weights of a tile's voxels from its shape; None = those of
+    'interpolation'."""
+    planes: bool = False
+    """The tiles are planes, given as stacks of one."""
+    cuts: tuple[Cut | None, ...] = ()
+    """What of its tile each image is; None, or nothing at all, where it is the tile."""
 
     @classmethod
-    def of(cls, boxes: Sequence[Box], window: Box, blending: str) -> Self:
-        """Plan the fusion of tiles at ``boxes`` inside ``window``."""
+    def of(cls, boxes: Sequence[Box], window: Box, blending: str, **more: Any) -> Self:
+        """Plan the fusion of tiles at ``boxes`` inside ``window``; ``more`` are other fields."""
         clipped = [box.intersection(window) for box in boxes]
-        return cls(window, tuple(boxes), tuple(disjoint(clipped)), blending)
+        return cls(window, tuple(boxes), tuple(disjoint(clipped)), blending, **more)
 
     def inside(self, window: Box) -> Iterator[tuple[Box, Point]]:
         """Yield the pieces of a part of the window."""
@@ -172,15 +235,37 @@ class FusionPlan:
             if not part.empty:
                 yield part, sources
 
-    def bytes_needed(self, itemsize: int) -> int:
-        """Most bytes that one piece allocates: its tiles, their sums and their weights."""
-        return max(
-            (
-                box.size * (itemsize * (len(sources) + 2) + (8 * 4 if len(sources) > 1 else 0))
-                for box, sources in self.pieces
-            ),
-            default=0,
-        )
+
+def blending_bytes(boxes: Sequence[Box], window: Box, itemsize: int, most: Point) -> int:
+    """Bound the bytes that blending a part of a window allocates: voxels, weights and sums.
+
+    A bound from the tiles' boxes alone, because it is asked for every job while the run is planned:
+    what more than one tile covers is nowhere larger than where two of them meet.
+
+    Parameters
+    ----------
+    boxes : sequence of Box
+        The tiles.
+    window : Box
+        The window, in the same frame.
+    itemsize : int
+        Bytes of a voxel.
+    most : tuple of int
+        Largest extent that is blended at one time.
+    """
+
+    def voxels(box: Box) -> int:
+        return Box.at((0,) * len(most), tuple(map(min, box.shape, most))).size
+
+    clipped = [box.intersection(window) for box in boxes]
+    worst = max((voxels(box) * itemsize * 3 for box in clipped), default=0)
+    for i, others in enumerate(touching(clipped)):
+        for j in (other for other in others if other > i):
+            shared = clipped[i].intersection(clipped[j])
+            sources = 1 + sum(not shared.intersection(clipped[k]).empty for k in others)
+            blended = voxels(shared) * (itemsize * (sources + 2) + 8 * (sources + 5))
+            worst = max(worst, blended)
+    return worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +282,8 @@ class ShardPlan:
     blending: str
     fill: float
     compression: str
+    planes: bool = False
+    """The tiles are planes, given as stacks of one."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values that go into a card."""
@@ -211,6 +298,7 @@ class ShardPlan:
             "blending": self.blending,
             "fill": self.fill,
             "compression": self.compression,
+            **({"planes": True} if self.planes else {}),
         }
 
     @classmethod
@@ -224,4 +312,5 @@ class ShardPlan:
             value["blending"],
             value["fill"],
             value["compression"],
+            value.get("planes", False),
         )

@@ -26,13 +26,15 @@ class Position:
     fit: tuple[float, ...]
     """The solution before rounding, voxels."""
     component: int
-    """Tiles that accepted links connect share it; numbered by first tile in the sheet."""
+    """Tiles that accepted links connect share it, and tiles without links have that of the tiles
+    whose frame they follow; numbered by first tile in the sheet."""
     status: str
     """placed, stage, pinned, given or excluded."""
     n_links: int
     """Accepted links of the tile."""
     sigma: tuple[float, ...] | None = None
-    """Standard deviation along x, y, z, voxels; None where unknown."""
+    """Standard deviation along x, y, z, voxels, relative to the first tile with links of its
+    component; of a tile without links, that of the stage's model; None where unknown."""
 
     def as_row(self) -> dict[str, Any]:
         """Return the fields of the table's row."""
@@ -44,9 +46,13 @@ class Position:
         }
         for d, axis in enumerate(AXES):
             row[axis] = self.corner[d]
-            row[f"{axis}_fit"] = f"{self.fit[d]:.3f}"
-            row[f"sigma_{axis}"] = None if self.sigma is None else f"{self.sigma[d]:.3f}"
+            row[f"{axis}_fit"] = _digits(self.fit[d])
+            row[f"sigma_{axis}"] = None if self.sigma is None else _digits(self.sigma[d])
         return row
+
+
+def _digits(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # never -0.000
 
 
 def positions_text(positions: Iterable[Position]) -> str:

@@ -1,7 +1,9 @@
 """A run: which jobs a configuration asks for, their cards, and the files they make.
 
 The Snakefile, and everything that wants to know what a run consists of, ask here. The main process
-writes cards; jobs read their own and nothing else.
+writes cards; jobs read their own and nothing else. Making a `Run` writes nothing in the results but
+the memory of image headers, so that whoever only wants to look (``stitchlib status``) may do so
+beside a run.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from stitchlib import align, assemble, place, stitch
 from stitchlib.cards import Card, read_card
 from stitchlib.config import Config, parse_config
 from stitchlib.core.boxes import Box, Point
+from stitchlib.corrections import Inputs, load_inputs
 from stitchlib.errors import InputError
 from stitchlib.io.files import digest_text, read_json
+from stitchlib.layouts import relative_location
 from stitchlib.pairs import Pair, plan_pairs
 from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
 from stitchlib.tiles import Dataset, Tile, load_datasets
@@ -51,15 +55,35 @@ class Run:
         """
         config = parse_config(value)
         datasets = load_datasets(config, config.results / ".headers.json")
-        runs = {d.name: DatasetRun(config, d) for d in datasets}
+        inputs = load_inputs(config, datasets)
+        runs = {d.name: DatasetRun(config, d, inputs[d.name]) for d in datasets}
         for run in runs.values():
             run.check()
         return cls(config, runs)
 
-    def write_cards(self) -> None:
-        """Write the cards that are known before anything has run."""
+    def prepare(self, *, drop: bool = True) -> None:
+        """Write the cards, and forget records that cannot be trusted; see `DatasetRun.prepare`."""
         for run in self.datasets.values():
-            run.write_cards()
+            run.prepare(drop=drop)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The jobs of a dataset after its placement."""
+
+    plan: VolumePlan
+    shards: tuple[tuple[Card, ShardPlan], ...]
+    """The stitch jobs."""
+    last: Card
+    """The assemble job's card."""
+
+    def paths(self, folder: Path) -> list[Path]:
+        """Return the shards' files."""
+        return [folder / "shards" / f"{card.stem}.h5" for card, _ in self.shards]
+
+    def record(self, folder: Path) -> Path:
+        """Return the assemble job's result."""
+        return folder / "records" / f"assemble.{self.last.digest}.json"
 
 
 @dataclass(frozen=True)
@@ -68,7 +92,10 @@ class DatasetRun:
 
     config: Config
     dataset: Dataset
-    _finished: dict[str, list[Path]] = field(default_factory=dict)
+    inputs: Inputs
+    """What a person or an earlier run has said about the placement."""
+    _known: dict[str, Finish] = field(default_factory=dict)
+    _wanted: dict[str, list[Path]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -96,7 +123,7 @@ class DatasetRun:
         """The align jobs: card and pairs of each."""
         side = self._block_side()
         blocks: dict[str, list[Pair]] = {}
-        for pair in self.pairs:
+        for pair in self.pairs if self.inputs.aligns else ():
             index = self._tile[pair.pre].index
             name = "".join(f"{a}{i // side * side}" for a, i in zip("xyz", index, strict=True))
             if side == 1:
@@ -120,6 +147,7 @@ class DatasetRun:
 
     def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
         names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))
+        clip = self.config.align.clip
         return Card.of(
             "align",
             align.VERSION,
@@ -128,6 +156,8 @@ class DatasetRun:
                 "method": self.config.align.method,
                 "measure": self.config.align.measure,
                 "background": self.config.align.background,
+                # Only where there is one: without, the card stays what it was.
+                **({"clip": list(clip)} if clip != (None, None) else {}),
                 "pairs": [pair.as_json() for pair in pairs],
                 "dtype": self.dataset.dtype,
                 "images": {
@@ -149,8 +179,11 @@ class DatasetRun:
             "",
             {
                 "min_confidence": self.config.place.min_confidence,
+                **self.inputs.as_json(),
                 "ndim": self.dataset.ndim,
                 "dtype": self.dataset.dtype,
+                # layout.json names the images relative to where it stands.
+                "images": relative_location(self.config.tiles.parent / "any", self.folder),
                 "tables": [f"{card.stem}.tsv" for card, _ in self.blocks],
                 "tiles": [
                     {
@@ -175,6 +208,9 @@ class DatasetRun:
             {
                 "dataset": self.dataset.name,
                 "config": self.config.raw,
+                # Content, not path: a changed table alone must run the dataset again.
+                "corrections": self.inputs.corrections.as_json(),
+                "place": self.place_card.digest,
                 "tiles": [
                     {
                         "tile": tile.name,
@@ -198,6 +234,12 @@ class DatasetRun:
                 f"stitch.fill = {fill}: the voxels of dataset {self.dataset.name!r} are {dtype}; "
                 f"give a whole number from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
             )
+        region = self.config.stitch.region
+        if region is not None and self.dataset.ndim == 2 and region[2] not in (None, (0, 1)):
+            raise InputError(
+                f"stitch.region.z = {list(region[2] or ())}: dataset {self.dataset.name!r} is 2-D, "
+                "its only plane is [0, 1]; leave z out"
+            )
         if self.config.mem_mb is not None:
             self._check_memory(self.config.mem_mb)
 
@@ -212,13 +254,32 @@ class DatasetRun:
                 )
 
     def write_cards(self) -> None:
-        """Write the cards known before the placement; forget records whose files are gone."""
+        """Write the cards known before the placement."""
         for card, _ in self.blocks:
             card.write(self.folder)
         self.place_card.write(self.folder)
         self.dataset_card.write(self.folder)
-        check_record(self.place_record)
-        check_record(self.dataset_record)
+
+    def prepare(self, *, drop: bool) -> None:
+        """Write all cards that can be known, and forget records that cannot be trusted.
+
+        Snakemake looks no further than a result that exists, so the dataset's own record goes
+        wherever something that it stands for is missing.
+
+        Parameters
+        ----------
+        drop : bool
+            Whether records whose files are gone or not theirs are removed, so that their jobs run.
+        """
+        self.write_cards()
+        if record_problem(self.place_record):
+            if drop:
+                self.place_record.unlink(missing_ok=True)
+                self.dataset_record.unlink(missing_ok=True)
+            return
+        wanted = self.finish(drop=drop)
+        if drop and (record_problem(self.dataset_record) or not all(map(Path.exists, wanted))):
+            self.dataset_record.unlink(missing_ok=True)
 
     @property
     def tables(self) -> list[Path]:
@@ -237,14 +298,24 @@ class DatasetRun:
 
     # After the placement
 
+    @cached_property
+    def drawn(self) -> tuple[Tile, ...]:
+        """The tiles that are in the volume: all but the excluded ones, in sheet order."""
+        excluded = self.inputs.corrections.excluded
+        return tuple(tile for tile in self.dataset.tiles if tile.name not in excluded)
+
     def positions(self) -> list[Point]:
-        """Read where the place job put the tiles, in sheet order."""
+        """Read where the place job put the tiles that are drawn, in sheet order."""
         record = read_json(self.place_record)
-        return [tuple(record["positions"][tile.name]) for tile in self.dataset.tiles]
+        return [tuple(record["positions"][tile.name]) for tile in self.drawn]
+
+    def remarks(self) -> list[str]:
+        """Read what the place job has to say to a person, a line each."""
+        return [f"{self.dataset.name}: {line}" for line in read_json(self.place_record)["remarks"]]
 
     def volume_plan(self, positions: Sequence[Point]) -> VolumePlan:
         """Lay out the volume for tiles at these positions."""
-        tiles, output = self.dataset.tiles, self.config.output
+        tiles, output = self.drawn, self.config.output
         shape = tuple(max(tile.shape[axis] for tile in tiles) for axis in range(3))
         layers = len({tile.index[2] for tile in tiles})
         itemsize = np.dtype(self.dataset.dtype).itemsize
@@ -257,54 +328,103 @@ class DatasetRun:
             chunk=output.chunk,
             shard=shard,
             levels=output.levels,
+            region=self.config.stitch.region,
         )
 
-    def shards(
+    def _shards(
         self, plan: VolumePlan, positions: Sequence[Point]
-    ) -> Iterator[tuple[Card, ShardPlan, str]]:
-        """Yield card, plan and channel of every stitch job."""
+    ) -> Iterator[tuple[Card, ShardPlan]]:
+        """Yield card and plan of every stitch job."""
         levels = tuple((v.factor, v.chunk) for v in plan.levels[: plan.shard_levels])
         for channel in self.dataset.channels:
             tiles = [
                 (tile.images[channel], Box.at(p, tile.shape).relative_to(plan.corner))
-                for tile, p in zip(self.dataset.tiles, positions, strict=True)
+                for tile, p in zip(self.drawn, positions, strict=True)
                 if channel in tile.images
             ]
-            for index, members in plan.shards([box for _, box in tiles]).items():
+            boxes = [box for _, box in tiles]
+            for index, members in plan.shards(boxes).items():
                 shard = ShardPlan(
-                    plan.shard_box(index),
+                    plan.shard_box(index, [boxes[i] for i in members]),
                     levels,
                     tuple((tiles[i][0].as_json(), tiles[i][1]) for i in members),
                     self.dataset.dtype,
                     self.config.stitch.blending,
                     self.config.stitch.fill,
                     self.config.output.compression,
+                    planes=self.dataset.ndim == 2,
                 )
                 name = f"{channel}/x{index[0]}y{index[1]}z{index[2]}"
-                yield Card.of("stitch", stitch.VERSION, name, shard.as_json()), shard, channel
+                yield Card.of("stitch", stitch.VERSION, name, shard.as_json()), shard
 
-    def finish(self) -> list[Path]:
+    def after(self, positions: Sequence[Point]) -> Finish:
+        """Plan everything after the placement, for tiles at these positions.
+
+        Raises
+        ------
+        InputError
+            Where no tile lies in the configured region.
+        """
+        key = digest_text(str(positions))
+        if key not in self._known:
+            plan = self.volume_plan(positions)
+            shards = tuple(self._shards(plan, positions))
+            if not shards:
+                lowest = [min(p[axis] for p in positions) for axis in range(3)]
+                raise InputError(
+                    f"stitch.region = {self.config.raw['stitch']['region']}: no tile of dataset "
+                    f"{self.dataset.name!r} lies there; its least corner is (x, y, z) = "
+                    f"{tuple(lowest)}, see positions.tsv"
+                )
+            members: dict[str, list[dict[str, Any]]] = {c: [] for c in self.dataset.channels}
+            for card, shard in shards:
+                members[card.name.partition("/")[0]].append(
+                    {"path": f"{card.stem}.h5", "lower": list(shard.box.lower)}
+                )
+            self._known[key] = Finish(plan, shards, self._assemble_card(plan, members))
+        return self._known[key]
+
+    def finish(self, *, drop: bool = True) -> list[Path]:
         """Write the cards of everything after the placement, and return what is wanted of it.
 
-        The same placement is planned once; the volume is looked at each time.
+        With ``drop``, the record of a volume that is not there any more is removed, so that it is
+        made again. Only the first call for a placement does that: what becomes of the volume later,
+        for instance by a run beside this one, is the next run's affair.
         """
         key = digest_text(self.place_record.read_text(encoding="utf-8"))
-        if key not in self._finished:
-            positions = self.positions()
-            plan = self.volume_plan(positions)
-            members: dict[str, list[dict[str, Any]]] = {c: [] for c in self.dataset.channels}
-            for card, shard, channel in self.shards(plan, positions):
+        if key not in self._wanted:
+            finish = self.after(self.positions())
+            for card, _ in finish.shards:
                 card.write(self.folder)
-                members[channel].append({"path": f"{card.stem}.h5", "lower": list(shard.box.lower)})
-            last = self._assemble_card(plan, members)
-            last.write(self.folder)
-            self._finished[key] = [self.folder / "records" / f"assemble.{last.digest}.json"]
-        record = self._finished[key][0]
+            finish.last.write(self.folder)
+            record = finish.record(self.folder)
+            if drop and self.volume_problem(record):
+                record.unlink(missing_ok=True)
+            self._wanted[key] = [
+                record, self.place_record, *self.tables, *finish.paths(self.folder),
+            ]  # fmt: skip
+        return self._wanted[key]
+
+    def cards(self) -> Iterator[Card]:
+        """Yield the cards of all jobs; the placement must be known."""
+        yield from (card for card, _ in self.blocks)
+        yield self.place_card
+        finish = self.after(self.positions())
+        yield from (card for card, _ in finish.shards)
+        yield finish.last
+        yield self.dataset_card
+
+    def volume_problem(self, record: Path) -> str:
+        """Tell what is wrong with the volume that an assemble job's record stands for, or ''."""
+        problem = record_problem(record)
+        if problem:
+            return problem
+        if not self.volume.exists():
+            return f"{self.volume.name} is gone"
         # The volume's name says nothing about its content; the card it was made from does.
-        if record.exists() and assemble.volume_card(self.volume) != _digest(record):
-            record.unlink(missing_ok=True)
-        check_record(record)
-        return [record, self.place_record, *self.tables]
+        if assemble.volume_card(self.volume) != _digest(record):
+            return f"{self.volume.name} is not the volume that was made"
+        return ""
 
     def _assemble_card(self, plan: VolumePlan, shards: Mapping[str, Any]) -> Card:
         return Card.of(
@@ -323,6 +443,7 @@ class DatasetRun:
                 "shard_levels": plan.shard_levels,
                 "fill": self.config.stitch.fill,
                 "compression": self.config.output.compression,
+                "assembly": self.config.output.assembly,
                 "shards": shards,
             },
         )
@@ -346,7 +467,7 @@ def card_mb(card: Mapping[str, Any]) -> int:
     if card["stage"] == "align":
         shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
         pairs = [Pair.from_json(value) for value in card["pairs"]]
-        needed = align.memory_needed(shapes, pairs, itemsize)
+        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card)
     else:
         needed = stitch.memory_needed(ShardPlan.from_json(card))
     return BASE_MB + needed // 2**20
@@ -368,23 +489,23 @@ def _digest(record: Path) -> str:
     return record.name.split(".")[1]
 
 
-def check_record(record: Path) -> None:
-    """Remove a record whose files are gone or are not those that it describes.
+def record_problem(record: Path) -> str:
+    """Tell why a record cannot be trusted, or '' where it can.
 
     A record says that its job is done; it names the files with fixed names that the job made, with
-    the digests of their texts.
+    the digests of their texts. It is worth nothing where they are gone or are not these.
     """
     if not record.exists():
-        return
+        return "not made yet"
     try:
         files: Mapping[str, str] = read_json(record)["files"]
-        folder = record.parent.parent
-        for name, digest in files.items():
-            path = folder / name
-            if digest_text(path.read_text(encoding="utf-8")) != digest:
-                break
-        else:
-            return
-    except (InputError, KeyError, OSError, UnicodeDecodeError):
-        pass
-    record.unlink(missing_ok=True)
+    except (InputError, KeyError, TypeError):
+        return f"{record.name} is damaged"
+    for name, digest in files.items():
+        try:
+            text = (record.parent.parent / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return f"{name} is gone"
+        if digest_text(text) != digest:
+            return f"{name} is not the one that was made"
+    return ""

@@ -1,4 +1,4 @@
-"""The JSON schemas of configuration and tile sheet, wherever the package lives."""
+"""The JSON schemas of configuration, tile sheet and corrections, wherever the package lives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).parent
 
 @cache
 def schema(name: str) -> dict[str, Any]:
-    """Return the schema ``name`` ('config' or 'tiles')."""
+    """Return the schema ``name`` ('config', 'tiles' or 'corrections')."""
     file = f"{name}.schema.yaml"
     folder = _PACKAGE / "schemas"  # in a wheel; in a checkout they stand with the workflow
     if not folder.is_dir():

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -247,7 +248,8 @@ def _headers(
             found[key] = [list(reader.shape), str(reader.dtype)]
     if found and cache_file is not None:
         used = {key: value for key, value in remembered.items() if key in keys.values()}
-        write_text(cache_file, canonical_json({**used, **found}))
+        with suppress(OSError):  # it only saves time; who may not write here may still look
+            write_text(cache_file, canonical_json({**used, **found}))
     both = {**remembered, **found}
     return {path: (tuple(both[key][0]), both[key][1]) for path, key in keys.items()}
 
@@ -292,6 +294,8 @@ class _Builder:
             self._check_tile(name, group, reference)
         firsts = [group[0] for group in tiles.values()]
         self._check_indices(firsts)
+        if ndim == 2:
+            self._check_flat(firsts)
         shapes = [self._shape(row) for row in firsts]
         corners = self._corners(firsts, shapes)
         dataset = Dataset(
@@ -368,6 +372,17 @@ class _Builder:
                     f"{self._where(row)}: tile {row['tile']!r} has the grid index (x, y, z) = "
                     f"{_index(row)} of tile {other['tile']!r} in line {other.line}"
                 )
+
+    def _check_flat(self, firsts: list[_Row]) -> None:
+        """Refuse planes that lie at different heights: they would become a volume."""
+        for row in firsts:
+            for column in ("z", "tile_z"):
+                value = row[column] or 0
+                if value != (0 if column == "z" else firsts[0][column] or 0):
+                    raise InputError(
+                        f"{self._where(row)}: {column} = {value}, but the images are 2-D, and 2-D "
+                        "tiles have no z; leave the column out, or make each stack one file"
+                    )
 
     def _corners(self, firsts: list[_Row], shapes: Sequence[Point]) -> list[Point]:
         columns = [self._along(d, firsts, shapes) for d in range(3)]

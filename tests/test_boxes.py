@@ -132,7 +132,7 @@ def test_touching_is_what_brute_force_finds(boxes):
 def grid(columns, rows, extent=(100, 80, 30), step=(85, 68), jitter=6, seed=0):
     rng = np.random.default_rng(seed)
     corners = [
-        (i * step[0], j * step[1], 0) + rng.integers(-jitter, jitter, 3, endpoint=True)
+        np.add((i * step[0], j * step[1], 0), rng.integers(-jitter, jitter, 3, endpoint=True))
         for j in range(rows)
         for i in range(columns)
     ]

@@ -122,7 +122,7 @@ def test_volume_and_xml_read_back_with_another_reader(finished: Path) -> None:
             np.testing.assert_array_equal(view, cells(finished, channel))
         affine = reader.read_affine(time=0, channel=0)
     finally:
-        reader.finalize()
+        reader._file_object_h5.close()  # finalize() would rewrite the XML, even in mode 'r'
     with h5py.File(folder / "golden.h5") as file:
         origin = file.attrs["origin_xyz"]
         size = file.attrs["voxel_size_um_xyz"]

@@ -135,9 +135,7 @@ def test_more_levels_than_can_be_are_not_made():
 def test_every_level_follows_from_the_one_before(shape, voxel_size):
     factors = level_factors(shape, voxel_size)
     assert factors[0] == (1, 1, 1)
-    sizes = [
-        tuple(-(-n // f) for n, f in zip(shape, factor, strict=True)) for factor in factors
-    ]
+    sizes = [tuple(-(-n // f) for n, f in zip(shape, factor, strict=True)) for factor in factors]
     for low, high, size in zip(factors, factors[1:], sizes, strict=False):
         voxel = [v * f for v, f in zip(voxel_size, low, strict=True)]
         least = min(v for v, n in zip(voxel, size, strict=True) if n > 1)
@@ -222,12 +220,8 @@ def test_a_level_that_is_there_already_is_not_written(factor, monkeypatch):
     box = Box.at((0, 0, 0), array.shape)
     shape = level_box(box, factor).shape
     with h5py.File("memory", "w", driver="core", backing_store=False) as file:
-        coarse = create_dataset(
-            file, "1", shape, (4, 4, 4), dtype=array.dtype, compression="none"
-        )
-        write_levels(
-            lambda part: array[part.slices()], box, [(1, 1, 1), factor], [None, coarse]
-        )
+        coarse = create_dataset(file, "1", shape, (4, 4, 4), dtype=array.dtype, compression="none")
+        write_levels(lambda part: array[part.slices()], box, [(1, 1, 1), factor], [None, coarse])
         np.testing.assert_array_equal(
             coarse[()].T, slow_halve(array, tuple(f == 2 for f in factor))
         )

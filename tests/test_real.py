@@ -75,9 +75,7 @@ def test_wells_of_a_plate_are_told_apart(tmp_path: Path) -> None:
             f"\t{tile['col']}\t{tile['row']}\t{x}\t{y}"
         )
     (tmp_path / "tiles.tsv").write_text("\n".join(rows) + "\n")
-    write_config(
-        tmp_path, tiles="tiles.tsv", align={"max_shift": {"x": 10, "y": 10, "z": 1}}
-    )
+    write_config(tmp_path, tiles="tiles.tsv", align={"max_shift": {"x": 10, "y": 10, "z": 1}})
     run(tmp_path)
     (good,) = table(tmp_path / "results" / "B03" / "pairs.tsv")
     assert good["status"] == "ok"

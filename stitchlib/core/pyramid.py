@@ -63,21 +63,20 @@ def halve(array: NDArray[Any], axes: tuple[bool, ...]) -> NDArray[Any]:
     array of the same type, extent ceil(n / 2) along these axes
     """
     dtype = array.dtype
-    wide = array.astype(_sum_type(dtype, 2 ** sum(axes)), order="K")
     shift = sum(axes)
-    if dtype.kind == "f":
-        # Exact, and no sum of finite voxels overflows.
-        wide *= 0.5**shift
-    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN and no news
-        for axis, halves in enumerate(axes):
-            if halves:
-                wide = _pair_sums(wide, axis)
-    if dtype.kind == "f":
-        return wide.astype(dtype)
-    if shift:
-        wide += 1 << (shift - 1)
-        wide >>= shift
-    return wide.astype(dtype)
+    if not shift:
+        return array
+    wide = _sum_type(dtype, 2**shift)
+    # Halving floats first is exact, and then no sum of finite voxels overflows.
+    sums = np.multiply(array, 0.5**shift, dtype=wide) if dtype.kind == "f" else array
+    # The slowest axis of a stack first: whole planes are added, and less is left for the others.
+    for axis in reversed(range(array.ndim)):
+        if axes[axis]:
+            sums = _pair_sums(sums, axis, wide)
+    if dtype.kind != "f":
+        sums += 1 << (shift - 1)
+        sums >>= shift
+    return sums.astype(dtype)
 
 
 def _sum_type(dtype: np.dtype[Any], terms: int) -> np.dtype[Any]:
@@ -87,16 +86,19 @@ def _sum_type(dtype: np.dtype[Any], terms: int) -> np.dtype[Any]:
     return np.dtype(f"{dtype.kind}{4 if bits <= 32 else 8}")
 
 
-def _pair_sums(array: NDArray[Any], axis: int) -> NDArray[Any]:
+def _pair_sums(array: NDArray[Any], axis: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     n = array.shape[axis]
 
-    def along(s: slice) -> tuple[slice, ...]:
-        return (slice(None),) * axis + (s,)
+    def along(start: int, stop: int | None, step: int) -> tuple[slice, ...]:
+        return (slice(None),) * axis + (slice(start, stop, step),)
 
-    result = array[along(slice(0, n, 2))].copy(order="K")
-    result[along(slice(0, n // 2))] += array[along(slice(1, n, 2))]
+    shape = (*array.shape[:axis], -(-n // 2), *array.shape[axis + 1 :])
+    result = np.empty(shape, dtype, order="F" if array.flags.f_contiguous else "C")
+    even, odd, last = along(0, n - n % 2, 2), along(1, n, 2), along(n - 1, n, 1)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN and no news
+        np.add(array[even], array[odd], out=result[along(0, n // 2, 1)], dtype=dtype)
     if n % 2:
         # Counting the odd last voxel twice gives the mean of the voxels that exist: numerator and
         # count double alike.
-        result[along(slice(n // 2, None))] *= 2
+        np.multiply(array[last], 2, out=result[along(n // 2, None, 1)], dtype=dtype)
     return result

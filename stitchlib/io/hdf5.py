@@ -18,7 +18,7 @@ from stitchlib.core.boxes import Box, Point
 try:
     from isal import isal_zlib
 
-    _deflate: Callable[[bytes, int], bytes] = isal_zlib.compress
+    _deflate: Callable[[Any, int], bytes] = isal_zlib.compress
 except ImportError:  # a platform without isal's wheels: slower, the voxels are the same
     _deflate = zlib.compress
 
@@ -62,27 +62,37 @@ def write_chunks(dataset: h5py.Dataset, lower: Point, block: NDArray[Any]) -> No
         Corner (x, y, z) of the block in the dataset, at a chunk's corner.
     block : array, axes (x, y, z)
         Voxels; where it ends inside a chunk, the rest of that chunk must lie outside the dataset.
+        That rest is fill: a volume that the chunk is copied to may be larger.
     """
     chunk = dataset.chunks[::-1]
     stack = block.T
-    whole = np.zeros(dataset.chunks, dataset.dtype)
+    pack = _Packer(dataset)
     for z in range(0, block.shape[2], chunk[2]):
         for y in range(0, block.shape[1], chunk[1]):
             for x in range(0, block.shape[0], chunk[0]):
                 part = stack[z : z + chunk[2], y : y + chunk[1], x : x + chunk[0]]
-                if part.shape != whole.shape:
-                    whole[...] = 0
-                whole[tuple(map(slice, part.shape))] = part
                 offset = (lower[2] + z, lower[1] + y, lower[0] + x)
-                dataset.id.write_direct_chunk(offset, _encode(whole, dataset))
+                dataset.id.write_direct_chunk(offset, pack(part))
 
 
-def _encode(chunk: NDArray[Any], dataset: h5py.Dataset) -> bytes:
-    data = chunk.view(np.uint8).reshape(-1, chunk.itemsize)
-    if dataset.shuffle:
-        data = data.T
-    raw = data.tobytes()
-    return _deflate(raw, 1) if dataset.compression == "gzip" else raw
+class _Packer:
+    """Makes the bytes of a chunk as HDF5's own shuffle and deflate filters would."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._deflate = dataset.compression == "gzip"
+        self._fill = dataset.fillvalue
+        self._chunk = np.full(dataset.chunks, self._fill, dataset.dtype)
+        voxels = self._chunk.reshape(-1).view(np.uint8).reshape(self._chunk.size, -1)
+        # Shuffled, a chunk is the lowest byte of all its voxels, then the next one of all, …
+        self._voxels = voxels.T if dataset.shuffle else voxels
+        self._bytes = np.empty(self._voxels.shape, np.uint8)
+
+    def __call__(self, part: NDArray[Any]) -> bytes:
+        if part.shape != self._chunk.shape:
+            self._chunk[...] = self._fill
+        self._chunk[tuple(map(slice, part.shape))] = part
+        np.copyto(self._bytes, self._voxels)
+        return _deflate(self._bytes, 1) if self._deflate else self._bytes.tobytes()
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, lower: Point) -> None:

@@ -37,6 +37,9 @@ class Reader(Protocol):
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""
 
 
+_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+"""Types whose blends are exact and that the formats written here hold."""
+
 _READERS = {
     ".npy": "stitchlib.io.npy:NpyReader",
     ".tif": "stitchlib.io.tiff:TiffReader",
@@ -70,10 +73,10 @@ def open_image(path: Path) -> Reader:
 
 def check_dtype(dtype: np.dtype[Any], name: object) -> None:
     """Refuse voxel types that cannot be blended exactly."""
-    if dtype.kind not in "iuf" or (dtype.kind in "iu" and dtype.itemsize > 4):
+    if dtype.name not in _DTYPES:
         raise InputError(
-            f"{name}: voxels of type {dtype} are not supported; "
-            "convert them to an 8-, 16- or 32-bit integer or a floating point type"
+            f"{name}: voxels of type {dtype} are not supported; convert them to one of "
+            f"{', '.join(_DTYPES)}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -31,8 +31,11 @@ class TiffReader:
                 self._offset: int | None = series.dataoffset
                 self._byteorder = file.byteorder
                 n_pages = len(series.pages)
+                whole = _whole_chain(file)
         except Exception as error:  # tifffile raises many kinds on broken files
             raise InputError(f"{path}: cannot be read as TIFF: {error}") from error
+        if not whole:
+            raise InputError(f"{path}: pages are missing at the end of the file; truncated?")
         if dtype is None:
             raise InputError(f"{path}: the planes of this TIFF have different types")
         shape = self._stack_shape(axes, tuple(map(int, shape)))
@@ -60,7 +63,10 @@ class TiffReader:
         index = box.slices()[::-1]
         if self._offset is not None:
             dtype = self.dtype.newbyteorder(self._byteorder)
-            stack = np.memmap(self._path, dtype, "r", self._offset, self.shape[::-1])
+            try:
+                stack = np.memmap(self._path, dtype, "r", self._offset, self.shape[::-1])
+            except (OSError, ValueError) as error:
+                raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
             return native(np.asarray(stack[index])).T
         return self._decode(index).T
 
@@ -82,4 +88,29 @@ class TiffReader:
 def _decoded(page: tifffile.TiffPage | tifffile.TiffFrame | None) -> NDArray[Any]:
     if page is None:
         raise ValueError("a page is missing")
+    # Some decoders make do with what is there of a segment.
+    ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
+    if max(ends, default=0) > page.parent.filehandle.size:
+        raise ValueError("the file ends before its voxels; truncated?")
     return page.asarray()
+
+
+def _whole_chain(file: tifffile.TiffFile) -> bool:
+    """Whether the chain of pages ends inside the file: of a truncated one, tifffile reads less."""
+    if file.is_ndpi or file.is_lsm:  # their offsets are not what TIFF says where files are large
+        return True
+    handle, form = file.filehandle, file.tiff
+    where, seen = form.offsetsize, set[int]()  # the header is twice as long as its last offset
+    while where + form.offsetsize <= handle.size:
+        handle.seek(where)
+        page = int.from_bytes(handle.read(form.offsetsize), _ENDIAN[form.byteorder])
+        if page == 0 or page in seen:
+            return True
+        seen.add(page)
+        handle.seek(page)
+        tags = int.from_bytes(handle.read(form.tagnosize), _ENDIAN[form.byteorder])
+        where = page + form.tagnosize + tags * form.tagsize
+    return False
+
+
+_ENDIAN: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}

@@ -13,9 +13,9 @@ rule align:
         mem_mb=memory,
         runtime=60,
     params:
-        python=PYTHON,
-        script=f"{SCRIPTS}/align.py",
-        tiles=TILES,
+        python=python,
+        script=script("align"),
+        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: aligning the pairs of {wildcards.block}"
     shell:

@@ -2,9 +2,7 @@
 rule assemble:
     input:
         card=ancient(f"{FOLDER}/cards/assemble/{{digest}}.json"),
-        shards=ancient(
-            lambda wildcards: shards_of(FOLDER.format(**wildcards), wildcards.digest)
-        ),
+        shards=ancient(lambda wildcards: shards_of(FOLDER.format(**wildcards), wildcards.digest)),
     output:
         f"{FOLDER}/records/assemble.{{digest}}.json",
     log:
@@ -17,13 +15,14 @@ rule assemble:
         mem_mb=1000,
         runtime=600,
     params:
-        python=PYTHON,
-        script=f"{SCRIPTS}/assemble.py",
-        volume=f"{FOLDER}/{{dataset}}.h5",
+        python=python,
+        script=script("assemble"),
+        volume=volume,
     message:
         "{wildcards.dataset}: assembling the volume {params.volume}"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.volume:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.volume:q}"
+        " 2> {log:q}"
 
 
 # One such job per dataset stands between `all` and its shards, so that datasets go on independently.
@@ -39,8 +38,8 @@ rule dataset:
     conda:
         ENVIRONMENT
     params:
-        python=PYTHON,
-        script=f"{SCRIPTS}/dataset.py",
+        python=python,
+        script=script("dataset"),
     message:
         "{wildcards.dataset}: finished"
     shell:

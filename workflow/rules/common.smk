@@ -1,6 +1,18 @@
 # What the rules share: the run, the folders, and the resources of a job.
+#
+# Results are named by what made them: a job runs because the file of that name does not exist. So
+# every input is ancient() (dates decide nothing), every job is a `shell:` line (its code is no
+# trigger; a stage's version in its card is), and whatever is kept is an input of `all`, so that it is
+# made again where it is gone.
+import sys
+
+from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
+from stitchlib.leases import others, take_for_run
+from stitchlib.progress import show_progress
 from stitchlib.runs import Run, job_mb, shards_of, tables_of
+
+from snakemake.logging import logger
 
 SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
 ENVIRONMENT = str(Path(workflow.current_basedir).parents[1] / "environment.yml")
@@ -21,10 +33,15 @@ wildcard_constraints:
 
 # Only the main process plans: a job on a cluster is asked for one file and reads its card alone.
 RUN = None
+DRY_RUN = bool(getattr(workflow.output_settings, "dryrun", False))
+SAID = set()  # what the placement has to say is said once, though asked for more often
 if workflow.is_main_process:
     try:
         RUN = Run.of(config)
-        RUN.write_cards()
+        take_for_run(RUN.config.results, RUN.datasets)
+        # A look at what would run must not take away records that a run beside it has just made.
+        RUN.prepare(drop=not (DRY_RUN and others(RUN.config.results, RUN.datasets, "run")))
+        show_progress(RUN)
     except StitchlibError as error:
         raise WorkflowError(str(error)) from None
 
@@ -37,8 +54,34 @@ def finished(wildcards):
     """What is wanted of a dataset, known when its tiles are placed."""
     dataset = RUN.datasets[wildcards.dataset]
     checkpoints.place.get(dataset=wildcards.dataset, digest=dataset.place_card.digest)
-    return [str(path) for path in dataset.finish()]
+    for line in dataset.remarks():
+        if line not in SAID:
+            SAID.add(line)
+            logger.warning(line)
+    try:
+        return [str(path) for path in dataset.finish(drop=not DRY_RUN)]
+    except StitchlibError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def memory(wildcards, input):
     return job_mb(Path(input.card))
+
+
+# Where things stand on this machine. Functions of `input`, because Snakemake then takes them as
+# derived from it: another place is no reason to run a job again. (As names in the shell line they
+# would not be found where this is a module of another workflow.)
+def python(wildcards, input):
+    return PYTHON
+
+
+def script(name):
+    return lambda wildcards, input: f"{SCRIPTS}/{name}.py"
+
+
+def tiles_folder(wildcards, input):
+    return TILES
+
+
+def volume(wildcards, input):
+    return f"{FOLDER}/{{dataset}}.h5".format(**wildcards)

@@ -2,9 +2,7 @@
 checkpoint place:
     input:
         card=ancient(f"{FOLDER}/cards/place/{{digest}}.json"),
-        tables=ancient(
-            lambda wildcards: tables_of(FOLDER.format(**wildcards), wildcards.digest)
-        ),
+        tables=ancient(lambda wildcards: tables_of(FOLDER.format(**wildcards), wildcards.digest)),
     output:
         f"{FOLDER}/records/place.{{digest}}.json",
     log:
@@ -17,9 +15,9 @@ checkpoint place:
         mem_mb=2000,
         runtime=60,
     params:
-        python=PYTHON,
-        script=f"{SCRIPTS}/place.py",
-        tiles=TILES,
+        python=python,
+        script=script("place"),
+        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: placing all tiles"
     shell:

@@ -13,9 +13,9 @@ rule stitch:
         mem_mb=memory,
         runtime=120,
     params:
-        python=PYTHON,
-        script=f"{SCRIPTS}/stitch.py",
-        tiles=TILES,
+        python=python,
+        script=script("stitch"),
+        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: stitching shard {wildcards.shard} of channel {wildcards.channel}"
     shell:

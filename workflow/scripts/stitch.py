@@ -10,14 +10,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stitchlib.cards import read_card
-from stitchlib.jobs import run_job
+from stitchlib.jobs import run_job, unchanged
 from stitchlib.plans import ShardPlan
 from stitchlib.stitch import stitch_shard
 
 
 def stitch(card: Path, shard: Path, tiles: Path) -> None:
     """Read, fuse, write."""
-    stitch_shard(ShardPlan.from_json(read_card(card)), tiles, shard)
+    content = read_card(card)
+    with unchanged(content["tiles"], tiles, shard):
+        stitch_shard(ShardPlan.from_json(content), tiles, shard)
 
 
 run_job(stitch)

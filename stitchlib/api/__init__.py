@@ -1,0 +1,1 @@
+"""The documented classes and functions: state, and delegation to the engine."""

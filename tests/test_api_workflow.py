@@ -1,0 +1,135 @@
+"""The library and the workflow are two doors to one engine."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+import stitchlib as sl
+from stitchlib.align import align_block
+from stitchlib.config import parse_config
+from stitchlib.errors import InputError
+from stitchlib.pairs import write_measured
+from stitchlib.phantom import Phantom, position_error, write_phantom
+from stitchlib.place import place_dataset, write_placement
+from stitchlib.runs import Run, card_mb
+from stitchlib.stitch import stitch_shard
+from tests.workflow import positions, run
+
+STACKS = Phantom(grid=(2, 2), tile_shape=(40, 36, 8), overlap=(12, 12), jitter=(2, 2, 1), seed=3)
+PLANES = Phantom(grid=(3, 2), tile_shape=(48, 40), overlap=(14, 14), jitter=(2, 2), seed=1)
+
+
+def prepared(tmp_path, phantom, monkeypatch, **align):
+    """Return the run of a phantom, and its configuration."""
+    monkeypatch.chdir(tmp_path)
+    files = write_phantom(phantom, "data", dataset="p")
+    size = dict.fromkeys("xyz", 5)
+    raw = {
+        "tiles": str(files.sheet),
+        "dataset": "p",
+        "align": {"overlap": dict(zip("xy", phantom.overlap, strict=True)), "max_shift": size,
+                  **align},
+        "output": {"chunk": 16, "shard": 32, "levels": 1},
+    }  # fmt: skip
+    return Run.of(raw).datasets["p"], files
+
+
+def placed(job, tmp_path):
+    """Do what the align and place jobs do."""
+    tables = job.folder / "pairs"
+    for card, _ in job.blocks:
+        links = align_block({**card_of(card)}, tmp_path / "data")
+        write_measured(tables / f"{card.stem}.tsv", links)
+    card = card_of(job.place_card)
+    placement = place_dataset(card, tables)
+    write_placement(placement, card, job.place_record, tmp_path / "data")
+    return placement
+
+
+def card_of(card):
+    return json.loads(card.text)
+
+
+def volume(job, tmp_path):
+    """Do what the stitch jobs do; return their voxels."""
+    corners = job.positions()
+    finish = job.after(corners)
+    whole = np.zeros(finish.plan.shape, job.dataset.dtype)
+    for card, shard in finish.shards:
+        path = tmp_path / f"{card.digest}.h5"
+        stitch_shard(shard, tmp_path / "data", path)
+        with h5py.File(path) as file:
+            voxels = file["0"][:].T
+        part = tuple(slice(0, n) for n in shard.box.shape)
+        whole[shard.box.slices()] = voxels[part]
+    return whole
+
+
+@pytest.mark.parametrize("phantom", [STACKS, PLANES], ids=["stacks", "planes"])
+def test_a_layout_of_the_workflow_is_loaded_and_stitched_to_its_volume(
+    tmp_path, monkeypatch, phantom
+):
+    job, _ = prepared(tmp_path, phantom, monkeypatch)
+    placed(job, tmp_path)
+    layout = sl.load_layout(job.folder / "layout.json")
+    wanted = volume(job, tmp_path)
+    assert layout.ndim == len(phantom.tile_shape)
+    stitched = layout.stitch()
+    np.testing.assert_array_equal(stitched.reshape(wanted.shape), wanted)
+    copy = layout.copy()
+    copy.place()
+    assert (
+        np.ptp(np.subtract(copy.source_positions(), layout.source_positions()), axis=0).max() <= 1
+    )
+
+
+@pytest.mark.parametrize("clip", [None, 900, [120, 900]])
+def test_squared_differences_and_clipping_find_the_truth(tmp_path, monkeypatch, clip):
+    job, files = prepared(tmp_path, STACKS, monkeypatch, measure="ssd", clip=clip, min_overlap=4)
+    placement = placed(job, tmp_path)
+    corners = {p.tile: p.corner for p in placement.positions}
+    assert position_error(corners, positions(files.truth)) == 0
+    assert {link.measure for link in placement.links} == {"ssd"}
+    assert all(link.quality <= 0 for link in placement.links)
+
+
+def test_clipping_changes_the_quality_and_the_card(tmp_path, monkeypatch):
+    job, _ = prepared(tmp_path, STACKS, monkeypatch, measure="ssd")
+    clipped, _ = prepared(tmp_path / "b", STACKS, monkeypatch_in(tmp_path, monkeypatch),
+                          measure="ssd", clip=900)  # fmt: skip
+    cards = [card_of(j.blocks[0][0]) for j in (job, clipped)]
+    assert "clip" not in cards[0]
+    assert card_mb(cards[1]) >= card_mb(cards[0])
+    assert cards[1]["clip"] == [None, 900]
+    low, high = (
+        align_block(card, tmp_path / folder)[0].quality
+        for card, folder in zip(cards, ("data", "b/data"), strict=True)
+    )
+    assert low < high <= 0
+
+
+def monkeypatch_in(tmp_path, monkeypatch):
+    (tmp_path / "b").mkdir()
+    return monkeypatch
+
+
+@pytest.mark.parametrize("clip", [[9, 3], float("inf"), [1, 2, 3], "x"])
+def test_a_wrong_clip_is_refused(clip):
+    with pytest.raises(InputError, match="clip"):
+        parse_config({"tiles": "t.tsv", "align": {"clip": clip}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phantom", [STACKS, PLANES], ids=["stacks", "planes"])
+def test_the_volume_of_a_run_is_the_stitch_of_its_layout(tmp_path, phantom):
+    files = write_phantom(phantom, tmp_path / "data", dataset="p")
+    run(tmp_path, configfile=str(files.config))
+    results = tmp_path / "results" / "p"
+    with h5py.File(results / "p.h5") as file:
+        wanted = file["t00000/s00/0/cells"][:].T
+    stitched = sl.load_layout(results / "layout.json").stitch()
+    np.testing.assert_array_equal(stitched.reshape(wanted.shape), wanted)
