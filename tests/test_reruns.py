@@ -372,7 +372,7 @@ def test_a_region_without_tiles_is_refused(done):
 
 
 def clone(folder):
-    for name in ("Snakefile", "workflow", "stitchlib", "profiles"):
+    for name in ("Snakefile", "environment.yml", "workflow", "stitchlib", "profiles"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
