@@ -100,11 +100,11 @@ def test_squared_differences_and_clipping_find_the_truth(tmp_path, monkeypatch, 
 def test_clipping_changes_the_quality_and_the_card(tmp_path, monkeypatch):
     job, _ = prepared(tmp_path, STACKS, monkeypatch, measure="ssd")
     clipped, _ = prepared(tmp_path / "b", STACKS, monkeypatch_in(tmp_path, monkeypatch),
-                          measure="ssd", clip=900)  # fmt: skip
+                          measure="ssd", clip=400)  # fmt: skip
     cards = [card_of(j.blocks[0][0]) for j in (job, clipped)]
     assert "clip" not in cards[0]
     assert card_mb(cards[1]) >= card_mb(cards[0])
-    assert cards[1]["clip"] == [None, 900]
+    assert cards[1]["clip"] == [None, 400]
     low, high = (
         align_block(card, tmp_path / folder)[0].quality
         for card, folder in zip(cards, ("data", "b/data"), strict=True)
