@@ -106,6 +106,7 @@ def test_local_coordinates_are_relative_to_the_lower_corner():
     assert region.position_from_local((3, 1)) == (0, 8)
     assert region.coordinate_to_local(8, 1) == 1
     assert region.coordinate_from_local(1, 1) == 8
+    assert (region.coordinate_to_local(0, 0), region.coordinate_from_local(3, 0)) == (3, 0)
     assert region.local_slicing() == (slice(0, 4), slice(0, 5))
     assert region.local_slicing(position=(-5, 0)) == (slice(2, 6), slice(7, 12))
     assert region.local_slicing(sl.Region((-5, 0), (9, 20))) == (slice(2, 6), slice(7, 12))
@@ -197,15 +198,19 @@ def test_ties_go_to_the_smallest_shift_then_lexicographic():
     assert sl.align_2_sources(far, flat, 3)[0].tolist() == [0, 0]
     wave = np.array([1, 0, 1, 0, 1, 0, 1], np.uint8)
     assert sl.align_2_sources(wave, 1 - wave, 1)[0].tolist() == [-1]
+    board = np.indices((8, 8)).sum(0) % 2
+    assert sl.align_2_sources(board, 1 - board, 1)[0].tolist() == [-1, 0]
 
 
 def test_min_overlap_keeps_the_smallest_overlaps_of_dark_borders_from_winning():
     world = tissue((60, 20), 4) + 100
-    world[:3] = world[24:30] = world[-3:] = 100
-    a, b = world[:30], world[20:]
-    assert sl.align_2_sources(a, b, [(15, 28), 0])[1] == 0
-    shift, _ = sl.align_2_sources(a, b, [(15, 28), 0], min_overlap=(6, 1))
+    a, b = world[:30].copy(), world[20:].copy()
+    a[-2:] = b[:2] = 100
+    shift, quality = sl.align_2_sources(a, b, [(15, 29), 0])
+    assert (shift.tolist(), quality) == ([28, 0], 0)
+    shift, quality = sl.align_2_sources(a, b, [(15, 29), 0], min_overlap=(6, 1))
     assert shift.tolist() == [20, 0]
+    assert quality < 0
 
 
 def test_normalised_is_the_ncc_of_each_overlap_and_does_not_mind_gain_and_offset():
@@ -215,6 +220,12 @@ def test_normalised_is_the_ncc_of_each_overlap_and_does_not_mind_gain_and_offset
     assert shift.tolist() == [12, 0]
     assert quality == pytest.approx(1)
     assert sl.align_2_sources(a, np.ones_like(a), 3, normalize=True)[1] == 0
+    # Mean and variance of the overlap alone: here they are not those of the images.
+    a, b = tissue((30, 20), 1), tissue((30, 20), 2)
+    a[20:], b[:10] = a[20:] // 4 + 700, b[:10] // 2
+    for one, two in ((a, b), (a.astype(float), b.astype(float))):
+        _, quality = sl.align_2_sources(one, two, [(20, 20), 0], normalize=True)
+        assert quality == pytest.approx(np.corrcoef(a[20:].flat, b[:10].flat)[0, 1])
 
 
 @pytest.mark.parametrize(
@@ -251,6 +262,8 @@ def test_clip_is_an_upper_cap_or_both_bounds_and_works_on_copies_before_the_back
         np.testing.assert_array_equal((a, b), before)
     assert sl.align_2_sources(a, b, 2, clip=50, background=51)[1] == -INF
     assert sl.align_2_sources(a, b, 2, clip=(51, None), background=51)[1] > -INF
+    low = np.array([-5, 30]), np.array([-4, 20])  # a cap leaves what is below 0
+    assert sl.align_2_sources(*low, (0, 0), clip=10)[1] == -0.5
     with pytest.raises(InputError, match="clip"):
         sl.align_2_sources(a, b, 2, clip=(9, 3))
 
@@ -266,6 +279,8 @@ def test_without_signal_the_shift_is_0_and_the_quality_minus_infinity():
         shift, quality = sl.align_2_sources(a, b, [(0, 0), (0, 0)], background=background)
         assert (quality > -INF) is signal, background
         assert shift.tolist() == [0, 0]
+    shift, quality = sl.align_2_sources(a, b, [(1, 2), (-3, -1)], background=101)
+    assert (shift.tolist(), quality) == ([0, 0], -INF)
 
 
 def test_background_looks_at_what_the_shifts_reach_only():
@@ -278,14 +293,18 @@ def test_background_looks_at_what_the_shifts_reach_only():
 
 
 def test_max_shifts_has_one_parser_for_all_its_forms():
-    a = tissue((9, 9), 3)
-    whole = sl.align_2_sources(a, a, 4)
+    world = tissue((13, 13), 3)
+    a, b = world[4:, 4:], world[:9, :9]
     forms = [
         *(np.int32(4), (-4, 4), [4, 4], np.array([4, 4]), [(-4, 4), 4], ((-4, 4), (-4, 4))),
         *([[-4, 4], [-4, 4]], np.array([[-4, 4], [-4, 4]]), (np.int64(-4), 4)),
     ]
     for form in forms:
-        assert sl.align_2_sources(a, a, form)[1] == whole[1]
+        for one, two, reached in ((a, b, -4), (b, a, 4)):
+            shift, quality = sl.align_2_sources(one, two, form)
+            assert (shift.tolist(), quality) == ([reached, reached], 0)
+    assert sl.align_2_sources(a, b, 3)[1] < 0
+    assert sl.align_2_sources(b, a, [4, 3])[1] < 0
     assert sl.align_2_sources(a, a, (2, 3))[0].min() >= 2
     assert sl.align_2_sources(a, a, [2, (1, 1)])[0][1] == 1
     given = [[-1, 1], [0, 1]]
@@ -315,7 +334,7 @@ def test_overlaps_of_a_layout_are_one_for_all_axes_or_one_per_grid_axis():
     world = tissue((50, 44), 8)
     true = [(0, 0), (1, 24), (29, 2), (31, 25)]
     tiles = cut(world, true, (19, 19))
-    for overlaps in (8, (8, 8), [8, (2, 8)], [(-20, 6), np.int64(7)]):
+    for overlaps in (8, (8, 8), [8, (2, 8)], [(-20, 6), np.int64(7)], [(6, 6), (5, 5)]):
         tiles = cut(world, [(0, 0), (1, 14), (13, 1), (14, 15)], (19, 19))
         layout = sl.TiledLayout([tiles[:2], tiles[2:]], overlaps=1)
         layout.align_on_tiling(overlaps, max_shifts=3)
@@ -337,7 +356,9 @@ def test_a_mip_aligns_last_and_first_planes_and_leaves_its_axis():
     np.testing.assert_array_equal(one, a[..., -6:].max(2))
     np.testing.assert_array_equal(two, b[..., :6].max(2))
     assert (shift.tolist(), quality) == ([2, 1, 0], 0)
-    assert len(sl.align_2_sources_along_axis_mip(a, b, 2, [1, 1, 6], 3)) == 2
+    assert len(sl.align_2_sources_along_axis_mip(a, b, 2, 6, 3)) == 2
+    flat = sl.align_2_sources_along_axis_mip(a, b, 2, [1, 2, 6], 3, with_mip=True)[2]
+    np.testing.assert_array_equal(flat, (one, two))
     for depth in (0, [3, 3], 2.0):
         with pytest.raises(InputError, match="depth"):
             sl.align_2_sources_along_axis_mip(a, b, 2, depth, 3)
@@ -350,6 +371,9 @@ def test_the_mip_axis_is_the_tiling_axis_else_that_of_the_smallest_overlap():
     assert sl.Alignment(a, b).mip_axis() == 0
     assert sl.Alignment(a, b).mip_axis(2) == 0
     assert sl.Alignment(a, b).mip_axis(axis=0) == 2  # 9 voxels of overlap against 28
+    b.tile_position = (0, 1)  # 28 voxels of overlap, but the tiling axis
+    assert sl.Alignment(a, b).mip_axis() == 1
+    assert sl.Alignment(a, b).mip_axis(axis=1) == 0
     free = [sl.Source(image, s.position) for s in (a, b)]
     assert sl.Alignment(*free).mip_axis() == 0
     free[1].position = (0, 28, 0)
@@ -406,7 +430,9 @@ def test_align_axis_writes_one_component_and_none_is_the_last():
         assert a.displacement[:2].tolist() == old[:2].tolist()
         assert a.displacement[2] == corner[a.post.id][2] - corner[a.pre.id][2]
     sl.align_layout_axis(layout, axis=0, depth=9, max_shifts=5)
-    assert [a.displacement[1] for a in layout.alignments] == [old[1] for old in before]
+    for a, old in zip(layout.alignments, before, strict=True):
+        assert a.displacement[0] == corner[a.post.id][0] - corner[a.pre.id][0]
+        assert a.displacement[1] == old[1]
 
 
 def test_ranges_are_absolute_and_clipped_to_the_tiles():
@@ -497,12 +523,16 @@ def test_a_tree_goes_along_shortest_paths_and_the_earlier_alignment():
     assert [p[0] for p in sl.positions_from_tree(links, sources)] == [0, 10, 20, 15]
     direct = sl.Alignment(sources[3], sources[0], displacement=(-7, 0))
     assert sl.positions_from_tree([*links, direct], sources)[3] == (7, 0)
+    again = sl.Alignment(sources[0], sources[1], displacement=(11, 0))
+    assert sl.positions_from_tree([*links, again], sources)[1] == (10, 0)
+    assert sl.positions_from_tree([again, *links], sources)[1] == (11, 0)
 
 
 def test_a_translated_layout_gives_translated_positions():
-    layout = triangle()
+    layout = row(2)
     # A half in the solution: rounded relative to the fixed source, then moved.
-    layout.alignments[2].displacement = (21, 0)
+    other = sl.Alignment(*layout.sources, displacement=(11, 0))
+    layout.alignments = [*layout.alignments, other]
     base = sl.positions_from_optimization(layout.alignments, layout.sources)
     for by in (1, 7, -3):
         layout.move((by, 0))
@@ -607,6 +637,12 @@ def test_embedding_is_named_in_the_documented_order_and_a_window_restricts_it():
         assert isinstance(region, sl.Overlap)
         for values, at in zip(region.source_arrays(), region.source_slicings(), strict=True):
             assert values.shape == region.shape == np.zeros((20, 20))[at].shape
+    assert regions[1].source_slicings() == [
+        (slice(15, 20), slice(0, 20)),
+        (slice(0, 5), slice(0, 20)),
+    ]
+    layout.sources[0].array[15:, 3] = 7
+    assert [values.max() for values in regions[1].source_arrays()] == [7, 0]
 
 
 def test_weights_are_one_more_than_the_distance_to_the_nearest_face():
@@ -729,6 +765,8 @@ def test_sinks_are_arrays_memmaps_datasets_and_files(tmp_path, ndim):
     with h5py.File(tmp_path / "a.h5") as file:
         np.testing.assert_array_equal(file["data"][:].T, wanted)
     assert not list(tmp_path.glob(".*"))
+    layout.move((8,) * ndim)  # index 0 is where the layout begins
+    np.testing.assert_array_equal(layout.stitch(np.zeros(layout.shape, np.uint16)), wanted)
 
 
 def test_a_sink_of_another_type_gets_the_exact_quotient():
@@ -745,6 +783,8 @@ def test_64_bit_integers_are_exact_or_refused():
     image = np.arange(36).reshape(6, 6)
     layout = sl.Layout([image, sl.Source(image[2:], (2, 0))])
     np.testing.assert_array_equal(layout.stitch(), image)
+    low, high = np.full((4, 4), 1), np.full((4, 4), 2**26 + 5)  # too fine for float32
+    assert (sl.Layout([low, high]).stitch(method="mean") == 2**25 + 3).all()
     huge = np.full((4, 4), 2**60)
     with pytest.raises(InputError, match="exactly"):
         sl.Layout([huge, huge]).stitch()
@@ -754,6 +794,7 @@ def test_wrong_sinks_are_errors(tmp_path):
     layout = row(2, 15)
     frozen = np.zeros((35, 20), np.uint8)
     frozen.flags.writeable = False
+    (tmp_path / "folder.npy").mkdir()
     tifffile.imwrite(tmp_path / "in.tif", np.zeros((20, 20), np.uint8))
     for sink in (
         np.zeros((34, 20)),
@@ -762,6 +803,7 @@ def test_wrong_sinks_are_errors(tmp_path):
         7,
         tmp_path / "a.png",
         tmp_path,
+        tmp_path / "folder.npy",
     ):
         with pytest.raises(InputError):
             layout.stitch(sink)
@@ -906,6 +948,7 @@ def test_positions_are_set_by_the_tree_or_of_a_subset():
     assert first(layout) == [0, 10, 20]
     layout.set_source_positions([(50, 1)], sources=[layout.sources[1]], update_alignments=True)
     assert layout.source_positions() == [(0, 0), (50, 1), (20, 0)]
+    layout.set_source_positions([(60, 2)], sources=[layout.sources[1]])
     assert [a.displacement.tolist() for a in layout.alignments] == [[50, 1], [-30, -1]]
     with pytest.raises(InputError):
         layout.set_source_positions([(1, 1)])
@@ -963,6 +1006,7 @@ def test_a_slice_drops_axes_reads_its_part_and_knows_its_place():
     assert part.position_unsliced == (11, 22, 33)
     assert part.shape == (3, 5)
     assert (part.id, part.tile_position, part.identifier) == (source.id, (1, 2), (1, 2))
+    np.testing.assert_array_equal(source.slice_along_axis(coordinate=37).array, image[..., 7])
     source.position = (0, 0, 0)
     assert part.position == (1, 3)
     whole = source.slice_along_axis(coordinate=7)
@@ -979,7 +1023,7 @@ def test_a_sliced_layout_is_that_plane_of_the_stitch():
     layout, _ = block()
     layout.sources[1].position = (0, 23, 18)
     whole = layout.stitch()
-    for axis, coordinate in ((2, 5), (0, 27), (1, 25), (2, 30)):
+    for axis, coordinate in ((2, 5), (0, 27), (1, 25), (2, 24), (2, 30)):
         plane = layout.slice_along_axis(coordinate, axis)
         at = sl.Region(plane.position, plane.shape).local_slicing(
             position=[p for d, p in enumerate(layout.position) if d != axis]
@@ -992,6 +1036,7 @@ def test_a_sliced_layout_is_that_plane_of_the_stitch():
         assert all(len(a.displacement) == 2 for a in plane.alignments)
     sliced = sl.slice_layout_along_axis(layout, 5)
     assert sliced.n_alignments == 2  # one tile is not in this plane
+    np.testing.assert_array_equal(sliced.stitch(), layout.slice_along_axis(5).stitch())
     for wrong in (-1, 42):
         with pytest.raises(InputError, match="coordinate"):
             layout.slice_along_axis(wrong)
@@ -1083,10 +1128,10 @@ def test_tags_that_are_no_grid_axes_are_named_where_they_have_several_values(tmp
     for path in (tmp_path / "c1").iterdir():
         path.unlink()
     assert sl.TiledLayout(expression=expression).n_sources == 6
-    for wrong in ("<Y,x>.tif", str(tmp_path / "none_<X>.tif")):
-        with pytest.raises(InputError, match="expression"):
+    for wrong, why in (("<Y,x>.tif", "not a tag"), (str(tmp_path / "none_<X>.tif"), "no file")):
+        with pytest.raises(InputError, match=f"expression.*{why}"):
             sl.TiledLayout(expression=wrong)
-    with pytest.raises(InputError, match="tile_axes"):
+    with pytest.raises(InputError, match=r"tile_axes.*no tag <Q>"):
         sl.TiledLayout(expression=expression, tile_axes=["Q"])
 
 
@@ -1120,9 +1165,7 @@ def test_a_wrong_channel_is_an_error_before_anything_changes(tmp_path):
     attempts = [
         lambda: layout.replace_source_location("q<X>", "r<X>"),
         lambda: layout.replace_source_location("q", "r", method="replace"),
-        lambda: layout.replace_source_location("c0", "c1", method="magic"),
         lambda: layout.replace_source_location("t_<Y>_<X>", "t_<Z>_<X>"),
-        lambda: layout.change_source_location(new.replace("_c1", "_c<C>"), {}),
         lambda: layout.change_source_location(new.replace("<X,2>", "01"), {}),
         lambda: layout.change_source_location(new, {"X": 7}),
     ]
@@ -1130,6 +1173,10 @@ def test_a_wrong_channel_is_an_error_before_anything_changes(tmp_path):
     for attempt in attempts:
         with pytest.raises(InputError):
             attempt()
+    with pytest.raises(InputError, match="method"):
+        layout.replace_source_location("c0", "c1", method="magic")
+    with pytest.raises(InputError, match="no value for tag <C>"):
+        layout.change_source_location(new.replace("_c1", "_c<C>"), {})
     for image in (np.zeros((8, 11), np.uint8), np.zeros((8, 10), np.uint16), None):
         last.unlink()
         if image is not None:
@@ -1170,7 +1217,7 @@ def test_loading_replaces_the_content_and_returns_the_layout(tmp_path):
         layout.stitch()
     layout.change_sources([s.array for s in saved.sources])
     np.testing.assert_array_equal(layout.stitch(), saved.stitch())
-    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / "x.json").write_text('{"version": 1, "sources": [], "alignments": []}')
     for name in ("x.json", "none.json"):
         with pytest.raises(InputError, match=name):
             sl.load_layout(tmp_path / name)
@@ -1185,6 +1232,11 @@ def test_slices_and_windows_are_saved_and_loaded(tmp_path):
     loaded = sl.load_layout(tmp_path / "p.json")
     assert (loaded.position, loaded.shape) == ((2, 2), (16, 17))
     np.testing.assert_array_equal(loaded.stitch(), plane.stitch())
+    part = sl.Slice(layout.sources[1], slicing=(slice(2, 9), slice(1, 8), 3))
+    sl.Layout([part]).save(tmp_path / "s.json")
+    again = sl.load_layout(tmp_path / "s.json").sources[0]
+    assert (again.position, again.source.position) == ((12, 4), (10, 3, 1))
+    np.testing.assert_array_equal(again.array, part.array)
 
 
 def test_a_file_that_was_replaced_meanwhile_is_noticed(tmp_path):
