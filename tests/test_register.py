@@ -17,8 +17,8 @@ from stitchlib.phantom.links import HOPELESS, KINDS, phantom_link
 
 OK = 0.99
 # The goal is one wrong link of a thousand over all kinds, none where there is no signal, and 2 %
-# missed. Sparse blobs don't reach it yet: 3 of 400 are off by 1.01 to 1.09 voxels, and too few parts
-# of the overlap can be asked whether they agree; nor do repeated textures: 1 of 400 is called ok.
+# missed. Sparse blobs don't reach it yet: 3 of 400 are off by 1.01 to 1.09 voxels, and too few
+# parts of the overlap can be asked whether they agree; nor do repeated textures: 1 of 400 is ok.
 MOST_WRONG = {"blobs": 3, "repeated": 1}
 MOST_MISSED = {"blobs": 0.1}
 QUICK = 6
