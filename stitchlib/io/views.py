@@ -253,11 +253,6 @@ class Projected:
         return (*corner[: self.axis], coordinate, *corner[self.axis :])
 
 
-def view_of(array: NDArray[Any]) -> Reader:
-    """Return the reader of an array."""
-    return ArrayImage(array)
-
-
 def whole(reader: Reader) -> Box:
     """Return the box of all voxels of an image."""
     return Box((0,) * len(reader.shape), tuple(reader.shape))
