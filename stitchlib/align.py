@@ -20,6 +20,7 @@ from stitchlib.core.shifts import SearchRange
 from stitchlib.core.signal import Clip
 from stitchlib.errors import NoOverlapError
 from stitchlib.io.images import Reader, open_planned
+from stitchlib.io.parts import Part
 from stitchlib.pairs import Link, Pair
 
 VERSION = 2
@@ -47,7 +48,9 @@ def align_block(card: Mapping[str, Any], folder: Path) -> list[Link]:
     def reader(tile: str) -> Reader:
         if tile not in readers:
             image = card["images"][tile]
-            readers[tile] = open_planned(folder / image["path"], image["shape"], card["dtype"])
+            readers[tile] = open_planned(
+                folder / image["path"], image["shape"], card["dtype"], Part.from_json(image)
+            )
         return readers[tile]
 
     pairs = [Pair.from_json(value) for value in card["pairs"]]
@@ -164,12 +167,14 @@ def memory_needed(
     itemsize: int,
     *,
     clipped: bool = False,
+    luminance: bool = False,
 ) -> int:
     """Return the most bytes that aligning one of the pairs allocates, its inputs included.
 
-    Clipped copies of the inputs may have 8 bytes a voxel.
+    Clipped copies of the inputs may have 8 bytes a voxel; so have the two sums that make the
+    luminance of three colours.
     """
-    each = itemsize + 8 if clipped else itemsize
+    each = itemsize + (8 if clipped else 0) + (2 * itemsize + 16 if luminance else 0)
     most = 0
     for pair in pairs:
         parts = reachable(shapes[pair.pre], shapes[pair.post], pair.search)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stitchlib.io.parts import Part
+
 Content = Mapping[str, Any]
 
 _LABELS = {
@@ -30,11 +32,11 @@ class Context:
     move: tuple[int, ...] = (0, 0, 0)
     """How far the volume's least corner moved, voxels; positions in cards count from there."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Tile and channel of image files, by path."""
+    """Tile and channel of images, by their files' names and what part of these they are."""
 
-    def name(self, path: str) -> str:
-        """Return what a person calls an image file."""
-        return self.names.get(path, path)
+    def name(self, image: str) -> str:
+        """Return what a person calls an image."""
+        return self.names.get(image, image)
 
 
 def describe(old: Content, new: Content, context: Context) -> list[str]:
@@ -75,14 +77,18 @@ def _short(value: Any) -> str:
 
 def file_change(name: str, old: Content, new: Content) -> str:
     """Tell what changed of a tile's file, or '' where nothing did."""
-    if old["path"] != new["path"]:
-        return f"{name}: another file ({old['path']} → {new['path']})"
+    if _image(old) != _image(new):
+        return f"{name}: another file ({_image(old)} → {_image(new)})"
     if (old["size"], old["mtime_ns"]) == (new["size"], new["mtime_ns"]):
         return ""
     text = f"{name}: file changed ({_date(old['mtime_ns'])} → {_date(new['mtime_ns'])}"
     if old["size"] != new["size"]:
         text += f", {old['size']} → {new['size']} bytes"
     return text + ")"
+
+
+def _image(content: Content) -> str:
+    return Part.from_json(content).of(content["path"])
 
 
 def _date(nanoseconds: int) -> str:
@@ -142,17 +148,17 @@ def _tables(old: Sequence[str], new: Sequence[str], _: Context) -> Iterator[str]
 
 
 def _fused_tiles(old: Sequence[Content], new: Sequence[Content], context: Context) -> Iterator[str]:
-    before, after = ({t["path"]: t for t in tiles} for tiles in (old, new))
-    for path in sorted({*before, *after}):
-        name = context.name(path)
-        if path not in before:
+    before, after = ({_image(t): t for t in tiles} for tiles in (old, new))
+    for image in sorted({*before, *after}):
+        name = context.name(image)
+        if image not in before:
             yield f"{name}: now touches it"
-        elif path not in after:
+        elif image not in after:
             yield f"{name}: touches it no more"
         else:
-            if text := file_change(name, before[path], after[path]):
+            if text := file_change(name, before[image], after[image]):
                 yield text
-            relative = _difference(after[path]["lower"], before[path]["lower"])
+            relative = _difference(after[image]["lower"], before[image]["lower"])
             absolute = [r + m for r, m in zip(relative, context.move, strict=True)]
             if any(absolute):
                 yield f"{name}: moved by {_point(absolute)}"

@@ -15,6 +15,7 @@ from stitchlib.config import AXES
 from stitchlib.core.boxes import Point
 from stitchlib.errors import InputError
 from stitchlib.io.files import canonical_json, read_json
+from stitchlib.io.parts import WHOLE, Part
 
 FORMAT = "stitchlib layout"
 FORMAT_VERSION = 1
@@ -37,6 +38,8 @@ class SourceRecord:
     """Place on the grid."""
     slicing: tuple[int | tuple[int, int], ...] | None = None
     """Of a slice: the part of the image, per axis of ``shape``, a plane or (first, end)."""
+    part: Part = WHOLE
+    """Which series, channel, … of the file the image is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class LayoutRecord:
                         "position": _named(s.position),
                         "tile_position": s.tile_position and _named(s.tile_position),
                         **({"slicing": s.slicing} if s.slicing is not None else {}),
+                        **s.part.as_json(),
                     }
                     for s in self.sources
                 ],
@@ -145,6 +149,7 @@ def _source(value: dict[str, Any]) -> SourceRecord:
         _point(value["position"]),
         None if place is None else _point(place),
         _slicing(value["slicing"]) if "slicing" in value else None,
+        Part.from_json(value),
     )
 
 

@@ -20,6 +20,7 @@ from stitchlib.core.robust import Links
 from stitchlib.core.solve import round_half_even
 from stitchlib.corrections import Corrections, HandLink, links_from_json
 from stitchlib.io.files import canonical_json, write_record, write_text
+from stitchlib.io.parts import Part
 from stitchlib.layouts import AlignmentRecord, LayoutRecord, SourceRecord, relative_location
 from stitchlib.pairs import Link, pairs_text, read_measured
 from stitchlib.positions import Position, positions_text
@@ -351,6 +352,7 @@ def layout_record(
             card["dtype"],
             position.corner[:ndim],
             tuple(tile["index"][:ndim]),
+            part=Part.from_json(tile),
         )
         for i, (tile, position) in enumerate(zip(card["tiles"], placement.positions, strict=True))
     )

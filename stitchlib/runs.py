@@ -162,7 +162,7 @@ class DatasetRun:
                 "dtype": self.dataset.dtype,
                 "images": {
                     name: {
-                        **self._tile[name].images[self.dataset.reference].as_json(),
+                        **self._tile[name].aligned.as_json(),
                         "shape": list(self._tile[name].shape),
                     }
                     for name in names
@@ -191,7 +191,8 @@ class DatasetRun:
                         "index": list(tile.index),
                         "nominal": list(tile.nominal),
                         "shape": list(tile.shape),
-                        "path": tile.images[self.dataset.reference].path,
+                        "path": tile.aligned.path,
+                        **tile.aligned.part.as_json(),
                     }
                     for tile in self.dataset.tiles
                 ],
@@ -467,7 +468,8 @@ def card_mb(card: Mapping[str, Any]) -> int:
     if card["stage"] == "align":
         shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
         pairs = [Pair.from_json(value) for value in card["pairs"]]
-        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card)
+        rgb = any("luminance" in image for image in card["images"].values())
+        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card, luminance=rgb)
     else:
         needed = stitch.memory_needed(ShardPlan.from_json(card))
     return BASE_MB + needed // 2**20

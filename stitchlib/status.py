@@ -220,7 +220,7 @@ def _last_positions(run: DatasetRun) -> list[Point] | None:
 
 def _image_names(run: DatasetRun) -> dict[str, str]:
     return {
-        image.path: f"tile {tile.name} ({channel})"
+        image.name: f"tile {tile.name} ({channel})"
         for tile in run.dataset.tiles
         for channel, image in tile.images.items()
     }

@@ -22,6 +22,7 @@ from stitchlib.errors import InputError
 from stitchlib.io.files import replacing
 from stitchlib.io.hdf5 import create_dataset, write_chunks
 from stitchlib.io.images import Reader, open_planned
+from stitchlib.io.parts import Part
 from stitchlib.io.sinks import Target
 from stitchlib.plans import FusionPlan, ShardPlan, blending_bytes
 
@@ -206,7 +207,8 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
         HDF5 file that is made: one dataset a level, named '0', '1', …
     """
     sources = [
-        open_planned(folder / image["path"], box.shape, plan.dtype) for image, box in plan.tiles
+        open_planned(folder / image["path"], box.shape, plan.dtype, Part.from_json(image))
+        for image, box in plan.tiles
     ]
     fusion = FusionPlan.of(
         [box for _, box in plan.tiles], plan.box, plan.blending, planes=plan.planes
@@ -251,8 +253,12 @@ def memory_needed(plan: ShardPlan) -> int:
     blending = blending_bytes([box for _, box in plan.tiles], plan.box, itemsize, slab.shape)
     halving = slab.size * 12  # sums of 4 or 8 bytes, along one axis and along the next
     packing = 3 * itemsize * max(Box.at((0, 0, 0), chunk).size for chunk in chunks)
-    # Compressed files are decoded by planes.
-    decoding = 2 * itemsize * max((box.shape[0] * box.shape[1] for _, box in plan.tiles), default=0)
+    # Compressed files are decoded by planes, with all their colours.
+    pages = (
+        box.shape[0] * box.shape[1] * (3 if Part.from_json(image).is_colour else 1)
+        for image, box in plan.tiles
+    )
+    decoding = 2 * itemsize * max(pages, default=0)
     most = max(blending + decoding, halving, packing)
     return 2**20 + (rows + slab.size) * itemsize + most
 

@@ -28,11 +28,16 @@ def write_sheet(name: str, sheet: Path, channels: dict[str, str] | None = None) 
     rows = ["tile\tchannel\tpath\ttile_x\ttile_y"]
     for tile in meta["tiles"]:
         channel = (channels or {}).get(tile.get("channel", "c0"), "c0")
-        row, column = tile["row"], tile["col"]
+        row, column = grid_index(tile)
         rows.append(f"r{row}c{column}\t{channel}\t{folder / tile['file']}\t{column}\t{row}")
     sheet.parent.mkdir(parents=True, exist_ok=True)
     sheet.write_text("\n".join(rows) + "\n")
     return meta
+
+
+def grid_index(tile: dict[str, Any]) -> tuple[int, int]:
+    """Return row and column of a tile."""
+    return tuple(tile["index"]) if "index" in tile else (tile["row"], tile["col"])
 
 
 def known_positions(meta: dict[str, Any], key: str, peer: str | None = None) -> dict[str, Any]:
@@ -41,5 +46,6 @@ def known_positions(meta: dict[str, Any], key: str, peer: str | None = None) -> 
     for tile in meta["tiles"]:
         corner = tile[key][peer] if peer else tile[key]
         corner = tuple(corner[::-1])
-        known[f"r{tile['row']}c{tile['col']}"] = corner + (0,) * (3 - len(corner))
+        row, column = grid_index(tile)
+        known[f"r{row}c{column}"] = corner + (0,) * (3 - len(corner))
     return known

@@ -98,3 +98,55 @@ def test_laser_scanning_tiles_agree_with_the_record_within_a_pixel(tmp_path: Pat
     recorded = known_positions(meta, "peer", "TileConfiguration_uncorrected.txt")
     assert _ok(results)
     assert position_error(positions(results / "positions.tsv"), recorded) <= 1
+
+
+def _fit_errors(results: Path, truth: dict[str, tuple[float, ...]]) -> np.ndarray:
+    """Errors of the sub-voxel positions along x, y, z, without their median."""
+    rows = table(results / "positions.tsv")
+    fits = np.array([[float(row[f"{a}_fit"]) for a in "xyz"] for row in rows])
+    errors = fits - [truth[row["tile"]] for row in rows]
+    return errors - np.median(errors, axis=0)
+
+
+def test_colour_micrograph_is_placed_within_half_a_pixel(tmp_path: Path) -> None:
+    """Its colours are channels, aligned on their luminance; nominal is off by up to 35 pixels."""
+    meta = write_sheet("itk_cmu", tmp_path / "tiles.tsv")
+    write_config(
+        tmp_path,
+        tiles="tiles.tsv",
+        dataset="cmu",
+        align={"overlap": {"x": 0.15, "y": 0.15}, "max_shift": {"x": 45, "y": 45}},
+    )
+    run(tmp_path)
+    results = tmp_path / "results" / "cmu"
+    truth = known_positions(meta, "truth")
+    errors = np.hypot(*_fit_errors(results, truth).T[:2])
+    assert np.sqrt(np.mean(errors**2)) <= 0.5
+    assert errors.max() <= 1
+    with h5py.File(results / "cmu.h5") as file:
+        assert list(file.attrs["channels"]) == ["c0_R", "c0_G", "c0_B"]
+
+
+def test_thick_slices_are_placed_within_half_a_voxel(tmp_path: Path) -> None:
+    """Tiles of six planes: what is reached along z is printed, the bar is x and y."""
+    folder, meta = real_set("itk_mri3d")
+    lines = ["tile\tchannel\tpath\ttile_x\ttile_y\ttile_z\tx\ty\tz"]
+    truth = {}
+    for tile in meta["tiles"]:
+        z, y, x = tile["index"]
+        name = f"x{x}y{y}z{z}"
+        truth[name] = tuple(tile["truth"][::-1])
+        corner = "\t".join(str(v) for v in tile["nominal"][::-1])
+        lines.append(f"{name}\tc0\t{folder / tile['file']}\t{x}\t{y}\t{z}\t{corner}")
+    (tmp_path / "tiles.tsv").write_text("\n".join(lines) + "\n")
+    write_config(
+        tmp_path,
+        tiles="tiles.tsv",
+        dataset="mri",
+        align={"max_shift": {"x": 10, "y": 10, "z": 3}},
+    )
+    run(tmp_path)
+    errors = _fit_errors(tmp_path / "results" / "mri", truth)
+    rms = np.sqrt(np.mean(errors**2, axis=0))
+    print("rms along x, y, z: {:.2f}, {:.2f}, {:.2f} voxels".format(*rms))
+    assert (rms[:2] <= 0.5).all()

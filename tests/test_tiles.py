@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from stitchlib import tiles as module
+from stitchlib import sheets as module
 from stitchlib.config import parse_config
 from stitchlib.errors import InputError
 from stitchlib.pairs import neighbours
@@ -338,9 +338,10 @@ HEAD = "tile channel path tile_x tile_y"
             ["line 3 (b.npy)", "x is empty", "other tiles"],
         ),
         (f"{HEAD} z\na c0 a.npy 0 0 1\nb c0 b.npy 1 0 -", ["line 3 (b.npy)", "z is empty"]),
-        (f"{HEAD} series\na c0 a.npy 0 0 1", ["line 2: series = '1'", "not supported yet"]),
+        (f"{HEAD} series\na c0 a.npy 0 0 -1", ["line 2: series = '-1'", "at least 0"]),
+        (f"{HEAD} select\na c0 a.npy 0 0 C", ["line 2: select = 'C'", "e.g. C=1,T=0"]),
+        (f"{HEAD} select\na c0 a.npy 0 0 C=1", ["a.npy: C=1 is asked for", "one image"]),
         (f"{HEAD} key\na c0 a.npy 0 0 d", ["line 2: key = 'd'", "not supported yet"]),
-        (f"{HEAD} select\na c0 a.npy 0 0 C=1", ["line 2: select = 'C=1'", "not supported yet"]),
         (f"{HEAD} timepoint\na c0 a.npy 0 0 1", ["line 2: timepoint = '1'", "not supported yet"]),
         (f"{HEAD} tile_z\na c0 flat.npy 0 0 0\nb c0 flat2.npy 0 0 1", ["tile_z", "2-D", "flat2"]),
         (f"{HEAD} x y z\na c0 flat.npy 0 0 0 0 3", ["z = 3", "2-D", "line 2 (flat.npy)"]),
@@ -450,13 +451,13 @@ def test_a_fill_that_the_type_cannot_hold_is_refused(sheet, dtype, fill):
 def opened(monkeypatch):
     """Names of the images whose headers are read."""
     names = []
-    plain = module.open_image
+    plain = module.read_header
 
-    def counted(path):
+    def counted(path, part):
         names.append(path.name)
-        return plain(path)
+        return plain(path, part)
 
-    monkeypatch.setattr(module, "open_image", counted)
+    monkeypatch.setattr(module, "read_header", counted)
     return names
 
 

@@ -12,6 +12,7 @@ from stitchlib.api.alignments import Alignment
 from stitchlib.api.sources import Slice, Source
 from stitchlib.errors import InputError
 from stitchlib.io.files import write_text
+from stitchlib.io.parts import WHOLE, Part
 from stitchlib.io.views import ImageFile, MappedFile, Missing
 from stitchlib.layouts import (
     AlignmentRecord,
@@ -53,26 +54,27 @@ def _record(source: Any, folder: Path) -> SourceRecord:
         slicing = tuple((p.start, p.stop) if isinstance(p, slice) else p for p in source.slicing)
     if not isinstance(base, Source) or isinstance(base, Slice):
         raise InputError(f"{source!r}: only images, and slices of images, can be saved")
-    location = _file_of(base)
+    file = _file_of(base)
     return SourceRecord(
         source.id,
-        None if location is None else relative_location(location, folder),
+        None if file is None else relative_location(file[0], folder),
         base.shape,
         str(base.dtype),
         position,
         source.tile_position,
         slicing,
+        WHOLE if file is None else file[1],
     )
 
 
-def _file_of(source: Source) -> Path | None:
+def _file_of(source: Source) -> tuple[Path, Part] | None:
     """Return the image file of a source, also of a ``.npy`` file that is mapped as a whole."""
     file = source.as_virtual().source
     if isinstance(file, ImageFile):
-        return file.path
+        return file.path, file.part
     if isinstance(file, MappedFile) and file.path.suffix == ".npy":
         mapped = np.load(file.path, mmap_mode="r", allow_pickle=False)
-        return file.path if MappedFile.of(mapped) == file else None
+        return (file.path, WHOLE) if MappedFile.of(mapped) == file else None
     return None
 
 
@@ -112,7 +114,8 @@ def _source(entry: SourceRecord, folder: Path, path: Path) -> Source:
         image = Missing(entry.shape, dtype, f"{why} with change_sources")
     else:
         # Not resolved: a link may lead elsewhere on purpose.
-        image = ImageFile(Path(os.path.normpath(folder / entry.location)), entry.shape, dtype)
+        location = Path(os.path.normpath(folder / entry.location))
+        image = ImageFile(location, entry.shape, dtype, entry.part)
     if entry.slicing is None:
         source = Source(image, entry.position, entry.tile_position)
         source.renumber(entry.id)

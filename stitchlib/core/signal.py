@@ -13,6 +13,29 @@ from numpy.typing import NDArray
 from stitchlib.errors import InputError
 
 
+def luminance(colours: NDArray[Any]) -> NDArray[Any]:
+    """Return the brightness of an RGB image, in its type: 0.299 R + 0.587 G + 0.114 B.
+
+    Parameters
+    ----------
+    colours : array, axes (3, …)
+        Red, green, blue.
+
+    Notes
+    -----
+    Weights of ITU-R BT.601. Sums of integers are exact, so they are the same on every machine.
+    """
+    red, green, blue = colours
+    bright = red * 299.0
+    bright += green * 587.0
+    bright += blue * 114.0
+    bright /= 1000
+    if colours.dtype.kind in "iu":
+        np.rint(bright, out=bright)
+    result: NDArray[Any] = bright.astype(colours.dtype)
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """Intensities are moved into ``[lower, upper]``; None = no bound."""

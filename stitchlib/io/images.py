@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box
 from stitchlib.errors import InputError
+from stitchlib.io.parts import WHOLE, Part
 
 
 class Reader(Protocol):
@@ -37,6 +38,14 @@ class Reader(Protocol):
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""
 
 
+class FileReader(Reader, Protocol):
+    """A reader of a file; it is made from a path and a part."""
+
+    @property
+    def rgb(self) -> bool:
+        """Whether the part is an RGB image, of which no voxels are read before one is chosen."""
+
+
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Types whose blends are exact and that the formats written here hold."""
 
@@ -47,14 +56,45 @@ _READERS = {
 }
 
 
-def open_image(path: Path) -> Reader:
+def open_image(path: Path, part: Part = WHOLE) -> Reader:
     """Open the header of an image file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    part : Part, optional
+        Which of its series, channels, … is the image; default the first series, which must then be
+        one plane or stack.
 
     Raises
     ------
     InputError
-        Where there is no such file, no reader for it, or its content is not what its name says.
+        Where there is no such file, no reader for it, its content is not what its name says, or the
+        part is not there or not one image.
     """
+    reader = _opened(path, part)
+    if reader.rgb:
+        raise InputError(
+            f"{path}: holds the colours of an RGB image, and one image is wanted; in a tile sheet "
+            "they become three channels, or column 'select' takes one of them, e.g. S=0"
+        )
+    return reader
+
+
+def read_header(path: Path, part: Part) -> tuple[tuple[int, ...], str, bool]:
+    """Return the shape (x, y[, z]) and type of a part of an image, and whether it is RGB.
+
+    Raises
+    ------
+    InputError
+        As `open_image`, but RGB is fine.
+    """
+    reader = _opened(path, part)
+    return tuple(map(int, reader.shape)), str(reader.dtype), reader.rgb
+
+
+def _opened(path: Path, part: Part) -> FileReader:
     target = _READERS.get(path.suffix.lower())
     if target is None:
         known = ", ".join(sorted(_READERS))
@@ -64,7 +104,7 @@ def open_image(path: Path) -> Reader:
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
     module, _, name = target.partition(":")
-    reader: Reader = getattr(import_module(module), name)(path)
+    reader: FileReader = getattr(import_module(module), name)(path, part)
     if 0 in reader.shape:
         raise InputError(f"{path}: the image is empty, its shape (x, y, z) is {reader.shape}")
     check_dtype(reader.dtype, path)
@@ -85,9 +125,14 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def open_planned(path: Path, shape: Sequence[int], dtype: str) -> Reader:
+def open_planned(
+    path: Path,
+    shape: Sequence[int],
+    dtype: str,
+    part: Part = WHOLE,
+) -> Reader:
     """Open a tile as a stack, and refuse it where it is not what the run was planned for."""
-    reader = as_stack(open_image(path))
+    reader = as_stack(open_image(path, part))
     if reader.shape != tuple(shape) or str(reader.dtype) != dtype:
         raise InputError(
             f"{path}: has shape {reader.shape} and type {reader.dtype}, but {tuple(shape)} and "

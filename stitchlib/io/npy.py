@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Box
 from stitchlib.errors import InputError
 from stitchlib.io.images import native
+from stitchlib.io.parts import WHOLE, Part
 
 
 class NpyReader:
     """A ``.npy`` file, memory mapped while it is read: thousands may be open at a time."""
 
-    def __init__(self, path: Path) -> None:
+    rgb = False
+
+    def __init__(self, path: Path, part: Part = WHOLE) -> None:
+        if part != WHOLE:
+            raise InputError(
+                f"{path}: {part} is asked for, but a .npy file is one image; leave the columns "
+                "'series' and 'select' empty"
+            )
         self._path = path
         try:
             # Never pickles: a file can't run code.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,79 +12,157 @@ import tifffile
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box
+from stitchlib.core.signal import luminance
 from stitchlib.errors import InputError
 from stitchlib.io.images import native
+from stitchlib.io.parts import COLOUR, WHOLE, Part
 
 
 class TiffReader:
-    """The first series of a TIFF file: one plane, or planes along one further axis taken as z.
+    """A series of a TIFF file: one plane, or planes along one further axis taken as z.
+
+    Further axes have one index each, which ``part`` selects. Where it selects no colour of an RGB
+    image, ``rgb`` is true, and the image must be opened anew in one colour or as luminance.
 
     Uncompressed contiguous files are memory mapped; of others, only the needed planes are decoded.
     """
 
     order = "F"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, part: Part = WHOLE) -> None:
         self._path = path
+        self._part = part
         try:
             with tifffile.TiffFile(path) as file:
-                series = file.series[0]
-                axes, shape, dtype = series.axes, series.shape, series.dtype
+                every = [f"{s.axes} {tuple(map(int, s.shape))}" for s in file.series]
+                series = file.series[min(part.series, len(every) - 1)]
+                axes, dtype = series.axes, series.dtype
+                self._stored = tuple(map(int, series.shape))
                 self._offset: int | None = series.dataoffset
                 self._byteorder = file.byteorder
-                n_pages = len(series.pages)
+                self._n_pages = len(series.pages)
+                page = series.keyframe.size
+                elsewhere = series.is_multifile
                 whole = _whole_chain(file)
         except Exception as error:  # tifffile raises many kinds on broken files
             raise InputError(f"{path}: cannot be read as TIFF: {error}") from error
+        if part.series >= len(every):
+            raise InputError(
+                f"{path}: series {part.series} is asked for, but the file has {len(every)}: "
+                + "; ".join(f"{i}: {text}" for i, text in enumerate(every))
+            )
         if not whole:
             raise InputError(f"{path}: pages are missing at the end of the file; truncated?")
+        if elsewhere:
+            raise InputError(f"{path}: its voxels lie in other files too; write it as one file")
         if dtype is None:
             raise InputError(f"{path}: the planes of this TIFF have different types")
-        shape = self._stack_shape(axes, tuple(map(int, shape)))
+        self._chosen = self._choose(axes)
+        shape = self._kept
         self.shape: tuple[int, ...] = shape[::-1]
         self.dtype: np.dtype[Any] = dtype.newbyteorder("=")
+        self._paged = _paged_axes(self._stored, self._n_pages, page)
         if self._offset is None:
-            if n_pages != (shape[0] if len(shape) == 3 else 1):
-                raise InputError(f"{path}: {n_pages} pages for the shape (z, y, x) = {shape}")
-        elif path.stat().st_size < self._offset + int(np.prod(shape)) * dtype.itemsize:
+            if self._paged is None:
+                raise InputError(f"{path}: {self._n_pages} pages for {axes} of {self._stored}")
+        elif path.stat().st_size < self._offset + math.prod(self._stored) * dtype.itemsize:
             raise InputError(f"{path}: the file is shorter than its {shape} voxels; truncated?")
 
-    def _stack_shape(self, axes: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape as (y, x) or (z, y, x); anything else than planes along one axis is refused."""
-        kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n > 1 or a in "YXZ"]
-        names = "".join(a for a, _ in kept)
-        if names[-2:] == "YX" and len(names) <= 3 and names[0] not in "CTS":
-            return tuple(n for _, n in kept)
-        raise InputError(
-            f"{self._path}: axes {axes} with shape {shape}; a tile is one plane (YX) or one stack "
-            "(ZYX). Split colours, channels and times into files of their own"
-        )
+    @property
+    def rgb(self) -> bool:
+        """Whether the three colours of an RGB image are still to choose from."""
+        return _COLOURS in self._chosen and not self._part.luminance
+
+    @property
+    def _kept(self) -> tuple[int, ...]:
+        """Extent along z, y, x, or y, x."""
+        return tuple(n for n, i in zip(self._stored, self._chosen, strict=True) if i == _KEPT)
+
+    def _choose(self, axes: str) -> tuple[int, ...]:
+        """Return the index that is taken along each axis of the file, or what else it is."""
+        select = dict(self._part.select)
+        for axis, index in select.items():
+            self._check_selected(axis, index, axes)
+        chosen = []
+        for axis, extent in zip(axes, self._stored, strict=True):
+            if axis in select:
+                chosen.append(select[axis])
+            elif axis == COLOUR and extent == len("RGB"):
+                chosen.append(_COLOURS)
+            else:
+                chosen.append(_KEPT if extent > 1 or axis in "YXZ" else 0)
+        names = "".join(a for a, i in zip(axes, chosen, strict=True) if i == _KEPT)
+        if not re.fullmatch("[^CTS]?YX", names):
+            others = dict.fromkeys(a for a in names if a not in "ZYX")
+            raise InputError(
+                f"{self._path}: axes {axes} with shape {self._stored}; a tile is one plane (YX) or "
+                "one stack (ZYX). In a tile sheet, column 'select' takes one index along an axis, "
+                f"e.g. {','.join(f'{a}=0' for a in others)}"
+            )
+        return tuple(chosen)
+
+    def _check_selected(self, axis: str, index: int, axes: str) -> None:
+        where = f"{self._path}: {axis}={index} is selected, but"
+        if axis in "YX" or axes.count(axis) > 1:
+            raise InputError(f"{where} {axis} is not one further axis of {axes}")
+        extent = self._stored[axes.index(axis)] if axis in axes else 1
+        if index >= extent:
+            raise InputError(
+                f"{where} there is only {axis}=0 … {extent - 1}: axes {axes}, shape {self._stored}"
+                if extent > 1
+                else f"{where} there is only one: axes {axes}, shape {self._stored}"
+            )
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""
-        index = box.slices()[::-1]
-        if self._offset is not None:
-            dtype = self.dtype.newbyteorder(self._byteorder)
-            try:
-                stack = np.memmap(self._path, dtype, "r", self._offset, self.shape[::-1])
-            except (OSError, ValueError) as error:
-                raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
-            return native(np.asarray(stack[index])).T
-        return self._decode(index).T
+        kept = iter(box.slices()[::-1])
+        index = tuple(
+            next(kept) if i == _KEPT else slice(None) if i == _COLOURS else i for i in self._chosen
+        )
+        stack = self._decode(index) if self._offset is None else self._mapped(index)
+        if _COLOURS in self._chosen:
+            before = sum(i == _KEPT for i in self._chosen[: self._chosen.index(_COLOURS)])
+            stack = luminance(np.moveaxis(stack, before, 0))
+        return stack.T
 
-    def _decode(self, index: tuple[slice, ...]) -> NDArray[Any]:
+    def _mapped(self, index: _Index) -> NDArray[Any]:
+        assert self._offset is not None  # noqa: S101 - asked for nothing else
+        dtype = self.dtype.newbyteorder(self._byteorder)
+        try:
+            stack = np.memmap(self._path, dtype, "r", self._offset, self._stored)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
+        return native(np.asarray(stack[index]))
+
+    def _decode(self, index: _Index) -> NDArray[Any]:
+        assert self._paged is not None  # noqa: S101 - checked when it was opened
+        numbers = np.arange(self._n_pages).reshape(self._stored[: self._paged])
+        wanted = numbers[index[: self._paged]]
+        shape, inside = self._stored[self._paged :], index[self._paged :]
+        extent = np.empty(0).reshape((0, *shape))[(slice(None), *inside)].shape[1:]
+        stack = np.empty((*wanted.shape, *extent), self.dtype)
         try:
             with tifffile.TiffFile(self._path) as file:
-                pages = file.series[0].pages
-                if len(index) == 2:
-                    return native(_decoded(pages[0])[index])
-                shape = tuple(s.stop - s.start for s in index)
-                stack = np.empty(shape, self.dtype)
-                for out, z in zip(stack, range(index[0].start, index[0].stop), strict=True):
-                    out[...] = _decoded(pages[z])[index[1:]]
-                return stack
+                pages = file.series[self._part.series].pages
+                for where, number in np.ndenumerate(wanted):
+                    stack[where] = _decoded(pages[int(number)]).reshape(shape)[inside]
         except Exception as error:  # decoders raise many kinds on broken files
             raise InputError(f"{self._path}: cannot be decoded: {error}") from error
+        return stack
+
+
+_Index = tuple[int | slice, ...]
+
+_KEPT, _COLOURS = -1, -2
+"""Instead of an index along an axis: it is one of the image's, or that of its three colours."""
+
+
+def _paged_axes(shape: tuple[int, ...], n_pages: int, page: int) -> int | None:
+    """Return how many leading axes run over pages, None where pages and shape don't agree."""
+    for axes in range(len(shape) + 1):
+        if math.prod(shape[:axes]) == n_pages and math.prod(shape[axes:]) == page:
+            return axes
+    return None
 
 
 def _decoded(page: tifffile.TiffPage | tifffile.TiffFrame | None) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
 from stitchlib.io.images import Reader, native, open_image
+from stitchlib.io.parts import WHOLE, Part
 
 PROJECTED_PLANES = 32
 """Planes of which the maximum is taken at one time."""
@@ -51,17 +52,17 @@ class ArrayImage:
 
 
 @lru_cache(maxsize=64)
-def _opened(path: Path, _modified: int, _size: int) -> Reader:
-    return open_image(path)
+def _opened(path: Path, part: Part, _modified: int, _size: int) -> Reader:
+    return open_image(path, part)
 
 
-def opened(path: Path) -> Reader:
+def opened(path: Path, part: Part) -> Reader:
     """Open an image, or return the reader that was opened before if the file is still the same."""
     try:
         stat = path.stat()
     except OSError:
-        return open_image(path)  # which says what is wrong
-    return _opened(path, stat.st_mtime_ns, stat.st_size)
+        return open_image(path, part)  # which says what is wrong
+    return _opened(path, part, stat.st_mtime_ns, stat.st_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,13 @@ class ImageFile:
     """Absolute path."""
     shape: Point
     dtype: np.dtype[Any]
+    part: Part = WHOLE
+    """Which series, channel, … of the file it is."""
 
     @classmethod
     def of(cls, path: Path) -> ImageFile:
-        """Read the header of a file."""
-        reader = opened(path.absolute())
+        """Read the header of a file that holds one image."""
+        reader = opened(path.absolute(), WHOLE)
         return cls(path.absolute(), tuple(map(int, reader.shape)), np.dtype(reader.dtype))
 
     @property
@@ -85,7 +88,7 @@ class ImageFile:
         return self._reader().order
 
     def _reader(self) -> Reader:
-        reader = opened(self.path)
+        reader = opened(self.path, self.part)
         if tuple(reader.shape) != self.shape or reader.dtype != self.dtype:
             raise InputError(
                 f"{self.path}: has shape {tuple(reader.shape)} and type {reader.dtype}, but was "
