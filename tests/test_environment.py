@@ -9,7 +9,11 @@ from pathlib import Path
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"isal": "python-isal", "snakemake": "snakemake-minimal"}
+CONDA_NAMES = {
+    "isal": "python-isal",
+    "matplotlib": "matplotlib-base",
+    "snakemake": "snakemake-minimal",
+}
 
 
 def _split(requirement: str) -> tuple[str, str]:
