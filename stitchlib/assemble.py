@@ -22,7 +22,7 @@ from stitchlib.errors import InputError
 from stitchlib.io.bdv import cells, describe_setup, write_xml
 from stitchlib.io.files import replacing
 from stitchlib.io.hdf5 import copy_chunks, create_dataset, read_box
-from stitchlib.stitch import level_box, write_levels
+from stitchlib.levels import level_box, write_levels
 
 VERSION = 1
 """Version of the algorithm: raising it makes every run assemble again."""

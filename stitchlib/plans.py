@@ -13,9 +13,12 @@ Along each axis, with a chunk of 4 and shards whose two finest levels hold whole
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point, disjoint, hull, touching
 from stitchlib.core.pyramid import level_factors
@@ -221,6 +224,15 @@ class FusionPlan:
     """The tiles are planes, given as stacks of one."""
     cuts: tuple[Cut | None, ...] = ()
     """What of its tile each image is; None, or nothing at all, where it is the tile."""
+    _corners: tuple[NDArray[np.int64], NDArray[np.int64]] = field(
+        init=False, repr=False, compare=False
+    )
+    """Lower and upper corners of the pieces: a plan may have many thousands."""
+
+    def __post_init__(self) -> None:
+        corners = np.array([(box.lower, box.upper) for box, _ in self.pieces], np.int64)
+        lower, upper = corners.reshape(-1, 2, len(self.window.lower)).transpose(1, 0, 2)
+        object.__setattr__(self, "_corners", (lower, upper))
 
     @classmethod
     def of(cls, boxes: Sequence[Box], window: Box, blending: str, **more: Any) -> Self:
@@ -228,19 +240,28 @@ class FusionPlan:
         clipped = [box.intersection(window) for box in boxes]
         return cls(window, tuple(boxes), tuple(disjoint(clipped)), blending, **more)
 
-    def inside(self, window: Box) -> Iterator[tuple[Box, Point]]:
-        """Yield the pieces of a part of the window."""
-        for box, sources in self.pieces:
-            part = box.intersection(window)
-            if not part.empty:
-                yield part, sources
+    @property
+    def by_function(self) -> bool:
+        """Whether a function that was given makes the voxels, or their weights."""
+        return self.blending in ("function", "weighted")
+
+    def inside(self, window: Box) -> Iterator[tuple[int, Box, Point]]:
+        """Yield the pieces in a part of the window: number, what of it is inside, and its tiles."""
+        lower, upper = self._corners
+        meets = np.all((lower < window.upper) & (upper > window.lower), axis=1)
+        for number in np.flatnonzero(meets).tolist():
+            box, sources = self.pieces[number]
+            yield number, box.intersection(window), sources
+
+    def covers(self, window: Box) -> bool:
+        """Whether tiles cover all of a part of the window."""
+        return sum(part.size for _, part, _ in self.inside(window)) == window.size
 
 
-def blending_bytes(boxes: Sequence[Box], window: Box, itemsize: int, most: Point) -> int:
-    """Bound the bytes that blending a part of a window allocates: voxels, weights and sums.
+def fusion_bytes(boxes: Sequence[Box], window: Box, itemsize: int, slab: Point, block: int) -> int:
+    """Bound the bytes that fusing a slab allocates: what is read of the tiles, weights and sums.
 
-    A bound from the tiles' boxes alone, because it is asked for every job while the run is planned:
-    what more than one tile covers is nowhere larger than where two of them meet.
+    A bound from the tiles' boxes alone, because it is asked for every job while the run is planned.
 
     Parameters
     ----------
@@ -250,22 +271,30 @@ def blending_bytes(boxes: Sequence[Box], window: Box, itemsize: int, most: Point
         The window, in the same frame.
     itemsize : int
         Bytes of a voxel.
-    most : tuple of int
-        Largest extent that is blended at one time.
+    slab : tuple of int
+        Largest extent that is made at one time.
+    block : int
+        Most voxels that are blended at one time.
     """
 
     def voxels(box: Box) -> int:
-        return Box.at((0,) * len(most), tuple(map(min, box.shape, most))).size
+        return Box.at((0,) * len(slab), tuple(map(min, box.shape, slab))).size
 
     clipped = [box.intersection(window) for box in boxes]
-    worst = max((voxels(box) * itemsize * 3 for box in clipped), default=0)
+    most = 0
     for i, others in enumerate(touching(clipped)):
-        for j in (other for other in others if other > i):
-            shared = clipped[i].intersection(clipped[j])
-            sources = 1 + sum(not shared.intersection(clipped[k]).empty for k in others)
-            blended = voxels(shared) * (itemsize * (sources + 2) + 8 * (sources + 5))
-            worst = max(worst, blended)
-    return worst
+        near = [clipped[j] for j in (i, *others)]
+        # Whatever slab it is, tiles that don't reach into it are not read for it, and those that
+        # lie side by side share it.
+        apart = 1 if len(near) == 1 else len(near)
+        reading = min(sum(map(voxels, near)), apart * Box.at((0,) * len(slab), slab).size)
+        blending = 0
+        if others:
+            shared = max(voxels(clipped[i].intersection(clipped[j])) for j in others)
+            # Per tile a weight and its voxels in a common type; sums and quotient are few.
+            blending = min(shared, 2 * block) * (len(near) * (itemsize + 8) + 5 * 8)
+        most = max(most, reading * itemsize + blending)
+    return most
 
 
 @dataclass(frozen=True, slots=True)

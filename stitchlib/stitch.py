@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +17,32 @@ from numpy.typing import NDArray
 from stitchlib import parallel
 from stitchlib.core.blend import Order, blend, blend_by, converted, quotient, weights
 from stitchlib.core.boxes import Box, Point
-from stitchlib.core.pyramid import halve
 from stitchlib.errors import InputError
 from stitchlib.io.files import replacing
-from stitchlib.io.hdf5 import create_dataset, write_chunks
+from stitchlib.io.hdf5 import create_dataset
 from stitchlib.io.images import Reader, open_planned
 from stitchlib.io.parts import Part
 from stitchlib.io.sinks import Target
-from stitchlib.plans import FusionPlan, ShardPlan, blending_bytes
+from stitchlib.levels import level_box, levels_bytes, slab_shape, write_levels
+from stitchlib.plans import FusionPlan, ShardPlan, fusion_bytes
 
 VERSION = 1
 """Version of the algorithm: raising it makes every run stitch again."""
 
-COLUMN_BYTES = 2**27
-"""Most bytes of the chunks that are filled at one time."""
-
 SLAB_VOXELS = 2**21
-"""Voxels that one task of `stitch_window` blends."""
+"""Voxels that are made at one time; what is read of the tiles for them is read once."""
 
-SLAB_PLANES = 16
-"""Planes that are blended at one time: small enough for the processor's caches."""
+BLOCK_VOXELS = 2**17
+"""Voxels that are blended at one time: sums and quotients stay in the processor's caches."""
 
 
 def fuse(
-    plan: FusionPlan, sources: Sequence[Reader], out: NDArray[Any], window: Box | None = None
-) -> None:
+    plan: FusionPlan,
+    sources: Sequence[Reader],
+    out: NDArray[Any],
+    window: Box | None = None,
+    gains: Sequence[float] | None = None,
+) -> bool:
     """Write the voxels of a window that tiles cover; the others stay as they are.
 
     Parameters
@@ -54,20 +55,56 @@ def fuse(
         Has the window's shape, and the tiles' type.
     window : Box, optional
         A part of the plan's window; default all of it.
+    gains : sequence of float, optional
+        Of every piece, with 'interpolation-adjust-max'; see `gain`.
+
+    Returns
+    -------
+    bool
+        Whether all voxels were written.
     """
     window = window or plan.window
-    order: Order = "F" if out.flags.f_contiguous else "C"
-    for piece, covering in plan.pieces:
-        part = piece.intersection(window)
-        if not part.empty:
-            how = (covering, gain(plan, sources, piece, covering))
-            target = out[part.relative_to(window.lower).slices()]
-            target[...] = fuse_part(plan, sources, part, how, order, out.dtype)
+    order: Order = "F" if abs(out.strides[0]) <= abs(out.strides[-1]) else "C"
+    written = 0
+    for slab in blocks(window, order, SLAB_VOXELS):
+        pieces = list(plan.inside(slab))
+        read = _read(plan, sources, slab, {i for _, _, covering in pieces for i in covering})
+        for number, piece, covering in pieces:
+            written += piece.size
+            factor = gains[number] if gains else 1.0
+            single = len(covering) == 1 or plan.by_function
+            for part in (piece,) if single else blocks(piece, order, BLOCK_VOXELS):
+                values = [read[i].of(part) for i in covering]
+                target = out[part.relative_to(window.lower).slices()]
+                target[...] = _fused(plan, values, part, (covering, factor), order, out.dtype)
+    return written == window.size
 
 
-def fuse_part(
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read of a tile."""
+
+    box: Box
+    values: NDArray[Any]
+
+    def of(self, part: Box) -> NDArray[Any]:
+        return self.values[part.relative_to(self.box.lower).slices()]
+
+
+def _read(
+    plan: FusionPlan, sources: Sequence[Reader], window: Box, tiles: Iterable[int]
+) -> dict[int, _Read]:
+    """Read what a window needs of the tiles, in one piece each."""
+    boxes = {i: plan.boxes[i].intersection(window) for i in tiles}
+    return {
+        i: _Read(box, sources[i].read(box.relative_to(plan.boxes[i].lower)))
+        for i, box in boxes.items()
+    }
+
+
+def _fused(
     plan: FusionPlan,
-    sources: Sequence[Reader],
+    values: list[NDArray[Any]],
     part: Box,
     how: tuple[Point, float],
     order: Order,
@@ -75,12 +112,12 @@ def fuse_part(
 ) -> NDArray[Any]:
     """Return the voxels of a part of one piece of a plan, in a type and memory layout.
 
-    ``how`` are the tiles that cover the piece, and its `gain`.
+    ``how`` are the tiles that cover the piece, and its `gain`; ``values`` their voxels.
     """
     covering, factor = how
-    values = _values(plan, sources, covering, part)
     if len(values) == 1:
         return converted(values[0], dtype)
+    values = _alike(values)
     if plan.blending == "function":
         assert plan.function is not None  # noqa: S101 - the plan was made with it
         return blend_by(values, None, plan.function, dtype)
@@ -94,10 +131,7 @@ def fuse_part(
     return blend(values, tile_weights, plan.blending, dtype)
 
 
-def _values(
-    plan: FusionPlan, sources: Sequence[Reader], covering: Point, part: Box
-) -> list[NDArray[Any]]:
-    values = [sources[i].read(part.relative_to(plan.boxes[i].lower)) for i in covering]
+def _alike(values: list[NDArray[Any]]) -> list[NDArray[Any]]:
     common = np.result_type(*values)
     return [value.astype(common, copy=False) for value in values]
 
@@ -109,7 +143,11 @@ def _weights(plan: FusionPlan, covering: Point, part: Box, order: Order) -> list
         cut = plan.cuts[i] if plan.cuts else None
         shape, box = (plan.boxes[i].shape, local) if cut is None else (cut.shape, cut.box(local))
         if plan.weight_function is None:
-            own: NDArray[Any] = weights(shape, box, order, planes=plan.planes)
+            # A function is given integers that it can reckon with.
+            narrow = max(shape) < 2**16 and not plan.by_function
+            own: NDArray[Any] = weights(
+                shape, box, order, planes=plan.planes, dtype=np.uint16 if narrow else np.int64
+            )
         else:
             own = np.asarray(plan.weight_function(shape))
             if own.shape != shape:
@@ -129,23 +167,30 @@ def gain(plan: FusionPlan, sources: Sequence[Reader], piece: Box, covering: Poin
     if plan.blending != "interpolation-adjust-max" or len(covering) == 1:
         return 1.0
     highest, interpolated = [], []
-    for part in slabs(piece, "F"):
-        values = _values(plan, sources, covering, part)
+    for part in blocks(piece, "F", SLAB_VOXELS):
+        read = _read(plan, sources, part, covering)
+        values = _alike([read[i].values for i in covering])
         highest.append(max(float(value.max()) for value in values))
         interpolated.append(float(quotient(values, _weights(plan, covering, part, "F")).max()))
     return max(highest) / max(interpolated) if max(interpolated) else 1.0
 
 
-def slabs(box: Box, order: Order) -> Iterator[Box]:
-    """Cut a box along its slowest axis into parts of about `SLAB_VOXELS`."""
-    axis = len(box.lower) - 1 if order == "F" else 0
-    step = max(1, SLAB_VOXELS * box.shape[axis] // max(1, box.size))
+def blocks(box: Box, order: Order, voxels: int) -> Iterator[Box]:
+    """Cut a box into parts of about ``voxels``: along its slowest axis, and the next if needed."""
+    axes = range(len(box.lower))
+    axis = next((a for a in (axes[::-1] if order == "F" else axes) if box.shape[a] > 1), 0)
+    thin = max(1, box.size // max(1, box.shape[axis]))
+    step = max(1, voxels // thin)
     for start in range(box.lower[axis], box.upper[axis], step):
         stop = min(start + step, box.upper[axis])
-        yield Box(
+        part = Box(
             (*box.lower[:axis], start, *box.lower[axis + 1 :]),
             (*box.upper[:axis], stop, *box.upper[axis + 1 :]),
         )
+        if step == 1 and thin > voxels:
+            yield from blocks(part, order, voxels)
+        else:
+            yield part
 
 
 def stitch_window(
@@ -176,22 +221,29 @@ def stitch_window(
     verbose : bool
         Show a progress bar.
     """
-    pieces = [(p, covering) for p, covering in plan.pieces if not p.intersection(window).empty]
     gains = parallel.run(
-        lambda piece: gain(plan, sources, *piece), pieces, processes=processes, title="scaling"
+        lambda piece: gain(plan, sources, *piece),
+        plan.pieces,
+        processes=processes,
+        title="scaling",
     )
-    tasks = [
-        (part, (covering, factor))
-        for (piece, covering), factor in zip(pieces, gains, strict=True)
-        for part in slabs(piece.intersection(window), order)
-    ]
 
-    def make(task: tuple[Box, tuple[Point, float]]) -> None:
-        part, how = task
-        voxels = fuse_part(plan, sources, part, how, order, target.dtype)
-        target.write(part.relative_to(window.lower), voxels)
+    def make(slab: Box) -> None:
+        box = slab.relative_to(window.lower)
+        view = target.view(box)
+        if view is not None:
+            fuse(plan, sources, view, slab, gains)
+            return
+        voxels = np.empty(slab.shape, target.dtype, order)
+        if fuse(plan, sources, voxels, slab, gains):
+            target.write(box, voxels)
+            return
+        for _, part, _ in plan.inside(slab):
+            own = voxels[part.relative_to(slab.lower).slices()]
+            target.write(part.relative_to(window.lower), own)
 
-    parallel.run(make, tasks, processes=processes, verbose=verbose, title="stitching")
+    slabs = list(blocks(window, order, SLAB_VOXELS))
+    parallel.run(make, slabs, processes=processes, verbose=verbose, title="stitching")
 
 
 def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
@@ -216,7 +268,9 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
     dtype = np.dtype(plan.dtype)
 
     def fused(box: Box) -> NDArray[Any]:
-        out = np.full(box.shape, plan.fill, dtype, order="F")
+        out = np.empty(box.shape, dtype, order="F")
+        if not fusion.covers(box):
+            out.fill(plan.fill)
         fuse(fusion, sources, out, box)
         return out
 
@@ -242,130 +296,13 @@ def memory_needed(plan: ShardPlan) -> int:
     """Return the most bytes that making a shard allocates."""
     itemsize = np.dtype(plan.dtype).itemsize
     factors, chunks = zip(*plan.levels, strict=True)
-    column = tuple(map(min, _column_steps(factors, chunks, itemsize), plan.box.shape))
-    planes = min(_slab_planes(factors), plan.box.shape[2])
-    slab = Box.at((0, 0, 0), (*column, planes))
-    # Every level collects the planes of a row of chunks.
-    rows = sum(
-        Box.at((0, 0), level_box(slab, factor).shape[:2]).size * chunk[2]
-        for factor, chunk in plan.levels
-    )
-    blending = blending_bytes([box for _, box in plan.tiles], plan.box, itemsize, slab.shape)
-    halving = slab.size * 12  # sums of 4 or 8 bytes, along one axis and along the next
-    packing = 3 * itemsize * max(Box.at((0, 0, 0), chunk).size for chunk in chunks)
+    slab = slab_shape(factors, chunks, plan.box.shape, itemsize)
+    fusing = fusion_bytes([box for _, box in plan.tiles], plan.box, itemsize, slab, BLOCK_VOXELS)
     # Compressed files are decoded by planes, with all their colours.
     pages = (
         box.shape[0] * box.shape[1] * (3 if Part.from_json(image).is_colour else 1)
         for image, box in plan.tiles
     )
     decoding = 2 * itemsize * max(pages, default=0)
-    most = max(blending + decoding, halving, packing)
-    return 2**20 + (rows + slab.size) * itemsize + most
-
-
-def level_box(box: Box, factor: Point) -> Box:
-    """Return a box of level 0 in the voxels of a coarser level; its lower corner is a multiple."""
-    return Box(
-        tuple(a // f for a, f in zip(box.lower, factor, strict=True)),
-        tuple(-(-b // f) for b, f in zip(box.upper, factor, strict=True)),
-    )
-
-
-def write_levels(
-    read: Callable[[Box], NDArray[Any]],
-    box: Box,
-    factors: Sequence[Point],
-    datasets: Sequence[h5py.Dataset | None],
-) -> None:
-    """Stream a box, plane by plane and column by column, into the levels of a pyramid.
-
-    Parameters
-    ----------
-    read : callable
-        Gives the voxels of a box of the first level, axes (x, y, z).
-    box : Box
-        All of it; its lower corner lies at a chunk's corner of every level.
-    factors : sequence of tuple of int
-        Of every level, relative to the first one.
-    datasets : sequence of h5py.Dataset
-        Of every level; element 0 is the box's corner. None: that level is not written.
-    """
-    halvings = [
-        tuple(b > a for a, b in zip(low, high, strict=True)) for low, high in pairwise(factors)
-    ]
-    planes = _slab_planes(factors)
-    for column in _columns(box, factors, datasets):
-        rows = [
-            _ChunkRow(dataset, level_box(column.relative_to(box.lower), factor))
-            if dataset is not None
-            else None
-            for factor, dataset in zip(factors, datasets, strict=True)
-        ]
-        for z in range(column.lower[2], column.upper[2], planes):
-            top = min(z + planes, column.upper[2])
-            slab = read(Box((*column.lower[:2], z), (*column.upper[:2], top)))
-            for level, row in enumerate(rows):
-                if level:
-                    slab = halve(slab, halvings[level - 1])
-                if row is not None:
-                    row.add(slab)
-
-
-def _columns(
-    box: Box, factors: Sequence[Point], datasets: Sequence[h5py.Dataset | None]
-) -> Iterator[Box]:
-    """Cut a box along x and y at chunk borders of every level, so that few chunks are open."""
-    written = [(f, d) for f, d in zip(factors, datasets, strict=True) if d is not None]
-    steps = _column_steps(
-        [f for f, _ in written],
-        [d.chunks[::-1] for _, d in written],
-        written[0][1].dtype.itemsize,
-    )
-    for y in range(box.lower[1], box.upper[1], steps[1]):
-        for x in range(box.lower[0], box.upper[0], steps[0]):
-            lower = (x, y, box.lower[2])
-            upper = (x + steps[0], y + steps[1], box.upper[2])
-            yield Box(lower, upper).intersection(box)
-
-
-def _column_steps(
-    factors: Sequence[Point], chunks: Sequence[Point], itemsize: int
-) -> tuple[int, int]:
-    """Voxels of the first level along x and y of a column, whole chunks of all these levels."""
-    units = [
-        max(c[axis] * f[axis] for f, c in zip(factors, chunks, strict=True)) for axis in (0, 1)
-    ]
-    side = (COLUMN_BYTES / (chunks[0][2] * itemsize)) ** 0.5
-    x, y = (unit * max(1, int(side // unit)) for unit in units)
-    return x, y
-
-
-def _slab_planes(factors: Sequence[Point]) -> int:
-    """Planes of the first level of a slab, a multiple of what makes one of the last level."""
-    step = factors[-1][2]
-    return step * max(1, SLAB_PLANES // step)
-
-
-class _ChunkRow:
-    """Planes of one column of a dataset, collected until they fill a row of chunks."""
-
-    def __init__(self, dataset: h5py.Dataset, box: Box) -> None:
-        self._dataset = dataset
-        self._box = box
-        depth = dataset.chunks[0]
-        self._planes = np.zeros((*box.shape[:2], depth), dataset.dtype, order="F")
-        self._filled = 0
-        self._z = box.lower[2]
-
-    def add(self, slab: NDArray[Any]) -> None:
-        """Take the next planes, axes (x, y, z); write the rows that are full, or the last one."""
-        start = 0
-        while start < slab.shape[2]:
-            count = min(slab.shape[2] - start, self._planes.shape[2] - self._filled)
-            stop = self._filled + count
-            self._planes[:, :, self._filled : stop] = slab[:, :, start : start + count]
-            self._filled, start = stop, start + count
-            if stop == self._planes.shape[2] or self._z + stop == self._box.upper[2]:
-                corner = (*self._box.lower[:2], self._z)
-                write_chunks(self._dataset, corner, self._planes[:, :, :stop])
-                self._z, self._filled = self._z + stop, 0
+    making = fusing + decoding
+    return 2**20 + levels_bytes(factors, chunks, plan.box.shape, itemsize, making)

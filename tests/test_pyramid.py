@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stitchlib import stitch
+from stitchlib import levels as levels_module
 from stitchlib.core.boxes import Box
 from stitchlib.core.pyramid import halve, halved_axes, level_factors
 from stitchlib.io.hdf5 import create_dataset
-from stitchlib.stitch import level_box, write_levels
+from stitchlib.levels import level_box, write_levels
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 
@@ -186,17 +186,17 @@ def whole_levels(array, factors):
     chunk=st.tuples(*[st.sampled_from([1, 2, 3, 4, 8, 64])] * 3),
     levels=st.integers(1, 4),
     column_bytes=st.sampled_from([1, 1000, 10**4, 10**6]),
-    slab_planes=st.sampled_from([1, 2, 3, 5, 16]),
+    slab_voxels=st.sampled_from([1, 100, 1000, 10**6]),
     dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
 )
 def test_any_columns_and_slabs_give_the_whole_arrays_levels(
-    shape, voxel_size, chunk, levels, column_bytes, slab_planes, dtype
+    shape, voxel_size, chunk, levels, column_bytes, slab_voxels, dtype
 ):
     array = random_array(dtype, shape, 2)
     factors = level_factors(shape, voxel_size, levels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stitch, "COLUMN_BYTES", column_bytes)
-        patch.setattr(stitch, "SLAB_PLANES", slab_planes)
+        patch.setattr(levels_module, "COLUMN_BYTES", column_bytes)
+        patch.setattr(levels_module, "SLAB_VOXELS", slab_voxels)
         made, asked = stream(array, factors, chunk, dtype)
     for level, wanted in zip(made, whole_levels(array, factors), strict=True):
         np.testing.assert_array_equal(level, wanted)
@@ -205,8 +205,8 @@ def test_any_columns_and_slabs_give_the_whole_arrays_levels(
 
 
 def test_small_limits_do_cut_the_array(monkeypatch):
-    monkeypatch.setattr(stitch, "COLUMN_BYTES", 1)
-    monkeypatch.setattr(stitch, "SLAB_PLANES", 2)
+    monkeypatch.setattr(levels_module, "COLUMN_BYTES", 1)
+    monkeypatch.setattr(levels_module, "SLAB_VOXELS", 1)
     array = random_array("uint16", (30, 20, 10), 0)
     _, asked = stream(array, [(1, 1, 1), (2, 2, 2)], (4, 4, 4), "uint16")
     assert {part.shape[2] for part in asked} == {2}
@@ -215,7 +215,7 @@ def test_small_limits_do_cut_the_array(monkeypatch):
 
 @pytest.mark.parametrize("factor", [(2, 2, 2), (2, 2, 1), (1, 1, 2)])
 def test_a_level_that_is_there_already_is_not_written(factor, monkeypatch):
-    monkeypatch.setattr(stitch, "COLUMN_BYTES", 1000)
+    monkeypatch.setattr(levels_module, "COLUMN_BYTES", 1000)
     array = random_array("uint16", (21, 13, 35), 4)
     box = Box.at((0, 0, 0), array.shape)
     shape = level_box(box, factor).shape

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from stitchlib import __version__, runs, stitch
+from stitchlib import __version__, levels, runs
 from stitchlib.assemble import assemble, volume_card
 from stitchlib.cards import read_card
 from stitchlib.core.boxes import Box
@@ -198,7 +198,7 @@ def five_reference(five):
 def test_the_volume_does_not_depend_on_how_it_is_cut(
     five, five_reference, tmp_path, monkeypatch, options, jobs
 ):
-    monkeypatch.setattr(stitch, "SLAB_PLANES", 3)
+    monkeypatch.setattr(levels, "SLAB_VOXELS", 600)
     volume = five.stitch(tmp_path, **options)
     if jobs:
         assert five.shards == jobs
@@ -210,7 +210,7 @@ def test_the_volume_does_not_depend_on_how_it_is_cut(
 
 
 def test_small_columns_change_nothing(five, five_reference, tmp_path, monkeypatch):
-    monkeypatch.setattr(stitch, "COLUMN_BYTES", 1)
+    monkeypatch.setattr(levels, "COLUMN_BYTES", 1)
     volume = five.stitch(tmp_path, levels=3, shard=32)
     for level, whole in zip(read(volume), levels_of(five_reference, levels=3), strict=True):
         np.testing.assert_array_equal(level, whole)
@@ -517,7 +517,7 @@ def test_a_shard_of_many_tiles_needs_few_open_files(tmp_path):
 
 def stacked(n, extent, tmp_path, step=(0, 0, 0), dtype="uint16", suffix=".npy"):
     corners = [tuple(i * s for s in step) for i in range(n)]
-    image = np.zeros(extent, dtype)
+    image = np.random.default_rng(0).integers(0, 200, extent).astype(dtype)
     for i in range(n):
         path = tmp_path / f"t{i}{suffix}"
         if suffix == ".npy":
@@ -553,14 +553,16 @@ def test_a_shard_takes_no_more_memory_than_it_says(
     tmp_path, monkeypatch, n, step, extent, dtype, factors, chunk
 ):
     # Small columns, so that the fixed cost of HDF5 and Python does not hide an error.
-    monkeypatch.setattr(stitch, "COLUMN_BYTES", 2**21)
-    tiles = stacked(n, extent, tmp_path, step, dtype)
+    monkeypatch.setattr(levels, "COLUMN_BYTES", 2**21)
+    monkeypatch.setattr(levels, "SLAB_VOXELS", 2**19)
+    # Compressed, so that what is read of the tiles takes memory too.
+    tiles = stacked(n, extent, tmp_path, step, dtype, ".tif")
     upper = tuple(s * (n - 1) + e for s, e in zip(step, extent, strict=True))
     box = Box((0, 0, 0), upper)
-    levels = tuple(
+    made = tuple(
         (f, tuple(min(chunk, -(-u // a)) for u, a in zip(upper, f, strict=True))) for f in factors
     )
-    plan = ShardPlan(box, levels, tiles, dtype, "interpolation", 0, "gzip")
+    plan = ShardPlan(box, made, tiles, dtype, "interpolation", 0, "gzip")
     stitch_shard(plan, tmp_path, tmp_path / "warm.h5")
     tracemalloc.start()
     try:

@@ -28,8 +28,13 @@ def ramp(n: int, lower: int = 0, upper: int | None = None) -> NDArray[np.int64]:
 
 
 def weights(
-    shape: Point, box: Box | None = None, order: Order = "C", *, planes: bool = False
-) -> NDArray[np.int64]:
+    shape: Point,
+    box: Box | None = None,
+    order: Order = "C",
+    *,
+    planes: bool = False,
+    dtype: type[np.integer[Any]] = np.int64,
+) -> NDArray[Any]:
     """Weights of a tile's voxels: 1 + the distance to the nearest face, in voxels.
 
     Parameters
@@ -42,19 +47,23 @@ def weights(
         Memory layout of the result.
     planes : bool
         The tile is a plane that is given as a stack of one: it is weighted like the plane.
+    dtype : type
+        Type of the result; it must hold the extent of the tile.
 
     Returns
     -------
-    array of int64, shape of the part
+    array of int, shape of the part
     """
     box = box or Box.at((0,) * len(shape), shape)
-    result = np.empty(box.shape, np.int64, order=order)
-    result[...] = max(shape)
-    for axis, (n, lower, upper) in enumerate(zip(shape, box.lower, box.upper, strict=True)):
+    axes = [axis for axis in range(len(shape)) if not (planes and axis == 2)]
+    result = np.full((1,) * len(shape), max(shape), dtype)
+    # The slowest axis last: what comes before is small.
+    for axis in axes if order == "F" else axes[::-1]:
         along = [1] * len(shape)
         along[axis] = -1
-        if not (planes and axis == 2):
-            np.minimum(result, ramp(n, lower, upper).reshape(along), out=result)
+        own = ramp(shape[axis], box.lower[axis], box.upper[axis]).astype(dtype).reshape(along)
+        extent = np.broadcast_shapes(result.shape, own.shape)
+        result = np.minimum(result, own, out=np.empty(extent, dtype, order))
     return result
 
 
@@ -121,7 +130,8 @@ def blend_by(
     if function is np.sum:
         return converted(quotient(values, tile_weights), dtype)
     weight = np.stack(tile_weights)
-    exact = _exact(values[0].dtype, weight.dtype)
+    integers = {values[0].dtype.kind, weight.dtype.kind} <= {"i", "u"}
+    exact = np.int64 if integers else np.float64
     upper = np.asarray(function(np.multiply(np.stack(values), weight, dtype=exact), axis=0))
     return converted(np.asarray(upper / function(weight, axis=0)), dtype)
 
@@ -145,10 +155,16 @@ def converted(values: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(np.clip(rounded, float(info.min), top)).astype(dtype)
 
 
-def _exact(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
-    """Type in which weighted sums are made."""
-    integers = all(dtype.kind in "iu" for dtype in dtypes)
-    return np.dtype(np.int64 if integers else np.float64)
+def _exact(dtype: np.dtype[Any], tile_weights: Sequence[Array]) -> np.dtype[Any]:
+    """Type in which weighted sums of voxels of a type are made; all of them exact if integers."""
+    if dtype.kind not in "iu" or any(weight.dtype.kind not in "iu" for weight in tile_weights):
+        return np.dtype(np.float64)
+    if dtype.itemsize <= 2 and all(weight.dtype.kind == "u" for weight in tile_weights):
+        most = max(abs(int(np.iinfo(dtype).min)), int(np.iinfo(dtype).max))
+        narrow = np.dtype(np.uint32 if dtype.kind == "u" else np.int32)
+        if most * sum(int(np.max(weight)) for weight in tile_weights) <= np.iinfo(narrow).max:
+            return narrow
+    return np.dtype(np.int64)
 
 
 def quotient(values: Sequence[Array], tile_weights: Sequence[Array] | None) -> Array:
@@ -160,18 +176,22 @@ def quotient(values: Sequence[Array], tile_weights: Sequence[Array] | None) -> A
         Where 64-bit integers are too large for an exact result.
     """
     dtype = values[0].dtype
-    weights_ = [np.asarray(1)] * len(values) if tile_weights is None else tile_weights
-    # int64 holds every sum of weighted 32-bit voxels, and their quotient in float64 is never so
-    # near a tie that rounding it again would go wrong: both terms are exact below 2**53.
-    exact = _exact(dtype, *(weight.dtype for weight in weights_))
+    weights_ = [np.asarray(1, np.uint16)] * len(values) if tile_weights is None else tile_weights
+    # The integers hold every sum of weighted voxels of up to 32 bits, and their quotient in float64
+    # is never so near a tie that rounding it again would go wrong: both terms are exact below
+    # 2**53.
+    exact = _exact(dtype, weights_)
     if dtype.kind in "iu" and dtype.itemsize > 4:
         _check_exact(values, weights_)
-    total = np.zeros_like(values[0], dtype=exact)
     # Infinite voxels, and floats whose sum is: the result is what IEEE says, limited below.
     with np.errstate(over="ignore", invalid="ignore"):
-        for value, weight in zip(values, weights_, strict=True):
-            total += np.multiply(value, weight, dtype=exact)
-        result = np.asarray(total / sum(weights_[1:], start=weights_[0]))
+        weight = np.array(weights_[0], exact)
+        total = values[0] * weight
+        for value, other in zip(values[1:], weights_[1:], strict=True):
+            own = other.astype(exact, copy=False)
+            total += value * own
+            weight += own
+        result = np.asarray(total / weight)
     if exact.kind != "f":
         return result
     # Rounding of the sums must not lead outside of the values: where they agree, so does the mean.

@@ -5,8 +5,9 @@ Axes are (x, y, z) here and (z, y, x) in the file.
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import h5py
@@ -33,7 +34,7 @@ def create_dataset(
     compression: str,
     fill: float = 0,
 ) -> h5py.Dataset:
-    """Create an empty dataset of (x, y, z) ``shape`` that `write_chunks` fills.
+    """Create an empty dataset of (x, y, z) ``shape`` that `ChunkRow` fills.
 
     Its largest shape is rounded up to whole chunks, so that the last ones may be written whole.
     """
@@ -51,67 +52,144 @@ def create_dataset(
     )
 
 
-def write_chunks(dataset: h5py.Dataset, lower: Point, block: NDArray[Any]) -> None:
-    """Write whole chunks.
+class ChunkRow:
+    """A row of chunks of a dataset: takes planes until it is full, then packs and writes it.
+
+    Planes are laid out as the file wants them while they come: chunk by chunk, and in each the
+    lowest byte of all voxels, then the next byte of all, …, which is HDF5's shuffle filter. So a
+    chunk is compressed where it lies.
 
     Parameters
     ----------
     dataset : h5py.Dataset
         From `create_dataset`.
-    lower : tuple of int
-        Corner (x, y, z) of the block in the dataset, at a chunk's corner.
-    block : array, axes (x, y, z)
-        Voxels; where it ends inside a chunk, the rest of that chunk must lie outside the dataset.
-        That rest is fill: a volume that the chunk is copied to may be larger.
+    shape : tuple of int
+        Extent (x, y, …) of the widest and highest box that comes.
+    mapped : callable
+        Calls a function for every chunk, in series or in a pool, like `map`.
     """
-    chunk = dataset.chunks[::-1]
-    stack = block.T
-    pack = _Packer(dataset)
-    for z in range(0, block.shape[2], chunk[2]):
-        for y in range(0, block.shape[1], chunk[1]):
-            for x in range(0, block.shape[0], chunk[0]):
-                part = stack[z : z + chunk[2], y : y + chunk[1], x : x + chunk[0]]
-                offset = (lower[2] + z, lower[1] + y, lower[0] + x)
-                dataset.id.write_direct_chunk(offset, pack(part))
+
+    def __init__(
+        self, dataset: h5py.Dataset, shape: Point, mapped: Callable[..., Iterable[Any]] = map
+    ) -> None:
+        self._dataset, self._mapped = dataset, mapped
+        fill = np.full(1, dataset.fillvalue, dataset.dtype)
+        self._fill = (fill.view(np.uint8) if dataset.shuffle else fill).reshape(-1, 1, 1, 1)
+        self._chunks = np.empty(
+            (*self._counts(shape), len(self._fill), *dataset.chunks), self._fill.dtype
+        )
+        self._constant: dict[bytes, bytes] = {}
+
+    def _counts(self, shape: Point) -> Point:
+        """Chunks along y and x."""
+        sides = self._dataset.chunks[1:]
+        return tuple(-(-n // side) for n, side in zip(shape[1::-1], sides, strict=True))
+
+    def start(self, box: Box) -> None:
+        """Begin with the planes of a box (x, y, z) of the dataset, from a chunk's corner on.
+
+        Where it ends inside a chunk, the rest of that chunk must lie outside the dataset, and
+        becomes fill: a volume that the chunk is copied to may be larger.
+        """
+        self._box, self._z, self._filled = box, box.lower[2], 0
+        rows, columns = self._counts(box.shape)
+        self._row = self._chunks[:rows, :columns]
+        # The rest of the last chunks is written once, here: no plane reaches it.
+        if box.shape[1] % self._dataset.chunks[1]:
+            self._row[-1] = self._fill
+        if box.shape[0] % self._dataset.chunks[2]:
+            self._row[:, -1] = self._fill
+
+    def add(self, slab: NDArray[Any]) -> None:
+        """Take the next planes, axes (x, y, z); write the row when it is full, or was the last."""
+        depth, start = self._dataset.chunks[0], 0
+        while start < slab.shape[2]:
+            count = min(slab.shape[2] - start, depth - self._filled)
+            self._put(slab[:, :, start : start + count].T)
+            start += count
+            if self._filled == depth or self._z + self._filled == self._box.upper[2]:
+                self._write()
+
+    def _put(self, stack: NDArray[Any]) -> None:
+        planes = slice(self._filled, self._filled + len(stack))
+        for number in range(len(self._fill)):
+            # Axes: z, chunk along y, y in it, chunk along x, x in it.
+            row = self._row[:, :, number].transpose(2, 0, 3, 1, 4)[planes]
+            values = _byte(stack, number) if self._dataset.shuffle else stack
+            for y, y_chunks, height in _parts(stack.shape[1], row.shape[2]):
+                for x, x_chunks, width in _parts(stack.shape[2], row.shape[4]):
+                    target = row[:, y_chunks, :height, x_chunks, :width]
+                    np.copyto(target, values[:, y, x].reshape(target.shape), casting="unsafe")
+        self._filled = planes.stop
+
+    def _write(self) -> None:
+        self._row[:, :, :, self._filled :] = self._fill
+        _, height, width = self._dataset.chunks
+        places = list(np.ndindex(*self._row.shape[:2]))
+        packed = self._mapped(self._pack, (self._row[place] for place in places))
+        for (row, column), data in zip(places, packed, strict=True):
+            x, y = self._box.lower[0] + column * width, self._box.lower[1] + row * height
+            self._dataset.id.write_direct_chunk((self._z, y, x), data)
+        self._z, self._filled = self._z + self._filled, 0
+
+    def _pack(self, chunk: NDArray[Any]) -> Any:
+        if self._dataset.compression != "gzip":
+            return chunk
+        voxels = chunk.reshape(len(chunk), -1)
+        first = voxels[:, :1]
+        # Chunks of one value are many where a mosaic has gaps; most others show in a few voxels.
+        few = voxels[:, :: max(1, voxels.shape[1] // 61)]
+        if np.any(few != first) or np.any(voxels != first):
+            return _deflate(chunk, 1)
+        value = first.tobytes()
+        if value not in self._constant:
+            self._constant[value] = _deflate(chunk, 1)
+        return self._constant[value]
 
 
-class _Packer:
-    """Makes the bytes of a chunk as HDF5's own shuffle and deflate filters would."""
+def row_bytes(chunk: Point, shape: Point, itemsize: int) -> int:
+    """Return the bytes that a `ChunkRow` takes for a box of ``shape``, axes (x, y, z)."""
+    columns, rows = (-(-n // side) for n, side in zip(shape[:2], chunk[:2], strict=True))
+    return columns * rows * math.prod(chunk) * itemsize
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._deflate = dataset.compression == "gzip"
-        self._fill = dataset.fillvalue
-        self._chunk = np.full(dataset.chunks, self._fill, dataset.dtype)
-        voxels = self._chunk.reshape(-1).view(np.uint8).reshape(self._chunk.size, -1)
-        # Shuffled, a chunk is the lowest byte of all its voxels, then the next one of all, …
-        self._voxels = voxels.T if dataset.shuffle else voxels
-        self._bytes = np.empty(self._voxels.shape, np.uint8)
 
-    def __call__(self, part: NDArray[Any]) -> bytes:
-        if part.shape != self._chunk.shape:
-            self._chunk[...] = self._fill
-        self._chunk[tuple(map(slice, part.shape))] = part
-        np.copyto(self._bytes, self._voxels)
-        return _deflate(self._bytes, 1) if self._deflate else self._bytes.tobytes()
+def _byte(stack: NDArray[Any], number: int) -> NDArray[Any]:
+    """Return integers whose lowest byte is that byte of the voxels; a cast to uint8 takes it."""
+    integers = stack.view(f"<u{stack.dtype.itemsize}")
+    return np.right_shift(integers, 8 * number) if number else integers
+
+
+def _parts(n: int, side: int) -> Iterator[tuple[slice, slice, int]]:
+    """Cut ``n`` voxels into whole chunks and the rest: which voxels, chunks, voxels per chunk."""
+    whole = n // side
+    if whole:
+        yield slice(0, whole * side), slice(0, whole), side
+    if n % side:
+        yield slice(whole * side, n), slice(whole, whole + 1), n % side
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, lower: Point) -> None:
     """Copy the chunks of ``source`` as they are, its corner to ``lower`` (x, y, z) of ``target``.
 
-    Both have the same chunk, type and filters; ``lower`` is at a chunk's corner.
+    Both have the same chunk, type and filters; ``lower`` is at a chunk's corner. Chunks are read in
+    the order in which they stand in the file.
     """
     if (source.chunks, source.dtype, source.compression, source.shuffle) != (
         target.chunks, target.dtype, target.compression, target.shuffle,
     ):  # fmt: skip
         raise ValueError(f"{source.file.filename}: {source.name} has other chunks or filters")
-    offsets = [range(0, n, c) for n, c in zip(source.shape, source.chunks, strict=True)]
-    for z in offsets[0]:
-        for y in offsets[1]:
-            for x in offsets[2]:
-                mask, raw = source.id.read_direct_chunk((z, y, x))
-                target.id.write_direct_chunk(
-                    (lower[2] + z, lower[1] + y, lower[0] + x), raw, filter_mask=mask
-                )
+    stored: list[Any] = []
+    source.id.chunk_iter(stored.append)
+    wanted = math.prod(-(-n // c) for n, c in zip(source.shape, source.chunks, strict=True))
+    if len(stored) != wanted:
+        raise ValueError(f"{source.name} has {len(stored)} chunks instead of {wanted}")
+    stored.sort(key=lambda chunk: chunk.byte_offset)
+    # One buffer for all: fresh memory for each costs as much as reading them.
+    buffer = np.empty(max(chunk.size for chunk in stored), np.uint8)
+    for chunk in stored:
+        mask, raw = source.id.read_direct_chunk(chunk.chunk_offset, out=buffer)
+        offset = tuple(a + b for a, b in zip(chunk.chunk_offset, lower[::-1], strict=True))
+        target.id.write_direct_chunk(offset, raw, filter_mask=mask)
 
 
 def read_box(dataset: h5py.Dataset, box: Box) -> NDArray[Any]:

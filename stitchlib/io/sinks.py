@@ -29,6 +29,13 @@ class Target:
         self.shape: Point = tuple(array.shape)[::-1] if transposed else tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
 
+    def view(self, box: Box) -> NDArray[Any] | None:
+        """Return the voxels of ``box`` to be written where they are; None where that can't be."""
+        if not isinstance(self.array, np.ndarray):
+            return None
+        index = box.slices()
+        return self.array[index[::-1]].T if self.transposed else self.array[index]
+
     def write(self, box: Box, voxels: NDArray[Any]) -> None:
         """Write the voxels of ``box``."""
         if self.transposed:
