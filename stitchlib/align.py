@@ -23,7 +23,7 @@ from stitchlib.io.images import Reader, open_planned
 from stitchlib.io.parts import Part
 from stitchlib.pairs import Link, Pair
 
-VERSION = 2
+VERSION = 3
 """Version of the algorithm: raising it makes every run align again."""
 
 Background = float | Literal["auto"] | None

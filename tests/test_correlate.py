@@ -10,10 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.ndimage
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from stitchlib.core import correlate, spectra, surface
+from stitchlib.core import correlate, peaks, searches, spectra, surface
 from stitchlib.core.correlate import (
     SearchRange,
     bytes_needed,
@@ -380,12 +380,64 @@ def test_nothing_reachable_needs_nothing():
     assert all(box.empty for box in reachable((5,), (5,), ranges))
 
 
-def test_spectra_in_several_passes_give_the_same(monkeypatch):
+def test_spectra_in_several_pieces_give_the_same(monkeypatch):
     pre, post = pair((12, 20, 30), (3, -2, 1))
     whole = search(pre, post, AROUND, **RULES)
-    monkeypatch.setattr(spectra, "_SPECTRA_BYTES", 20000)
+    monkeypatch.setattr(spectra, "SPECTRA_BYTES", 20000)
     parts = search(pre, post, AROUND, **RULES)
     assert (parts.displacement, parts.quality) == (whole.displacement, whole.quality)
+
+
+@given(
+    shapes=st.tuples(*[st.tuples(*[st.integers(1, 12)] * 3)] * 2),
+    ends=st.tuples(*[st.tuples(st.integers(-9, 9), st.integers(0, 6))] * 3),
+    depth=st.integers(1, 12),
+    passes=st.integers(1, 5),
+    real=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 9),
+)
+@brief
+def test_slabs_and_passes_correlate_as_the_whole_does(shapes, ends, depth, passes, real, seed):
+    rng = np.random.default_rng(seed)
+    ranges = SearchRange(tuple(a for a, _ in ends), tuple(a + n for a, n in ends))
+    boxes = reachable(*shapes, ranges)
+    assume(not boxes[0].empty)
+    possible = searches.feasible(*shapes, ranges, (1, 1, 1))
+    plan = searches.make_plan(*shapes, possible, (0, 1, 2))
+    pre, post = (
+        peaks.Image(rng.integers(-99, 99, box.shape).astype(np.int16), 0, 1.0) for box in boxes
+    )
+    item = np.dtype(real).itemsize * 2
+    pieces = spectra.cut_into(plan, item, min(depth, plan.extent_b[0]), passes)
+    found, _ = spectra.correlation(pre, post, plan, real, pieces=pieces)
+    plain, _ = spectra.correlation(
+        pre, post, plan, real, pieces=spectra.cut_into(plan, item, plan.extent_b[0], 1)
+    )
+    norms = math.sqrt(
+        np.square(pre.data, dtype=float).sum() * np.square(post.data, dtype=float).sum()
+    )
+    assert np.abs(found - plain).max() <= 2 * spectra.fft_error(plan, real) * norms
+
+
+def test_large_overlaps_are_searched_in_half_their_size(monkeypatch):
+    # As of overlaps of 64 MB and more; smaller ones may take 32 MiB.
+    monkeypatch.setattr(spectra, "SPECTRA_BYTES", 0)
+    shape, reach = (97, 640, 300), (20, 20, 8)
+    rng = np.random.default_rng(0)
+    pre = rng.integers(0, 3000, shape[::-1], np.uint16).T
+    post = np.roll(pre.T, (1, -2, 3), (0, 1, 2)).T
+    ranges = SearchRange(tuple(-m for m in reach), reach)
+    rules = {"measure": "ncc", "nominal": (0, 0, 0), "min_overlap": (1, 1, 1)}
+    tracemalloc.start()
+    try:
+        peak = search(pre, post, ranges, **rules)
+        measured = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    overlap = 2 * 77 * 640 * 300
+    assert peak.displacement == (-3, 2, -1)
+    assert measured <= bytes_needed(shape, shape, ranges, 2)
+    assert measured <= overlap / 2
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

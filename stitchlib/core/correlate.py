@@ -28,19 +28,11 @@ from stitchlib.core.peaks import (
     product,
     score,
 )
+from stitchlib.core.searches import Plan, compared, feasible, make_plan, part_of, reachable
 from stitchlib.core.shifts import SearchRange
-from stitchlib.core.spectra import (
-    Floats,
-    Plan,
-    compared,
-    correlation,
-    feasible,
-    fft_error,
-    make_plan,
-    part_of,
-    reachable,
-)
+from stitchlib.core.spectra import Floats, correlation, cut, fft_error
 from stitchlib.core.surface import Surface, make_surface
+from stitchlib.core.windows import BLOCK_VOXELS
 from stitchlib.errors import NoOverlapError
 
 __all__ = ["Peak", "SearchRange", "bytes_needed", "reachable", "score", "search"]
@@ -245,25 +237,16 @@ def bytes_needed(
 
 
 def _bytes(plan: Plan, itemsize: int) -> int:
-    """Peak of the three stages of a search: transforms, surface, single displacements."""
-    lengths, lags = plan.lengths, plan.shape
-    half = lengths[2] // 2 + 1
+    """Peak of the three stages of a search: surface, transforms, single displacements."""
+    lags = math.prod(plan.shape) * 8
     shapes = (plan.extent_a, plan.extent_b)
-    # A float64 pass holds half of the frequencies at a time, so it needs what float32 needs.
-    width = max(item * (part.stop - part.start) for item in (8, 16) for part in plan.parts(item))
-    spectra = (plan.extent_a[0] + plan.extent_b[0] + lags[0]) * lengths[1] * width
-    slab = 0
-    for shape in shapes:
-        rows = min(shape[0], max(1, SLAB_VOXELS // (shape[1] * shape[2])))
-        values = rows * shape[1] * shape[2] * (4 + max(4, itemsize))
-        slab = max(slab, values + rows * (shape[1] + 2 * lengths[1]) * half * 16)
-    columns = min(plan.columns, lengths[1] * half) * lengths[0] * 16 * 4
-    folded = lags[0] * lags[1] * half * 16
-    single = min(SLAB_VOXELS, max(math.prod(shape) for shape in shapes)) * 48
-    surface = math.prod(lags) * 8
-    stages = (
-        spectra + max(slab, columns) + folded + 8 * surface,
-        2 * folded + lags[0] * lags[1] * lengths[2] * 8 + 24 * surface,
-        single + 24 * surface,
+    wide = max(4, itemsize)
+    rows = max(BLOCK_VOXELS, *(shape[2] for shape in shapes))
+    sums = 4 * rows * (wide + 8) + 2 * 8 * math.prod(
+        min(n, 2 * m) for n, m in zip(plan.extent_a, plan.shape, strict=True)
     )
+    # In float64 only where float32 leaves many displacements.
+    transforms = max(cut(plan, item).nbytes for item in (8, 16))
+    single = min(SLAB_VOXELS, max(math.prod(shape) for shape in shapes)) * 48
+    stages = (sums + 10 * lags, transforms + 10 * lags, single + 26 * lags)
     return int(max(stages) * 1.05) + (1 << 16)

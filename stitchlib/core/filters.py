@@ -11,8 +11,12 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Point
+from stitchlib.core.peaks import slabs
 
 F32 = NDArray[np.float32]
+
+_BLOCK_VOXELS = 1 << 15
+"""Voxels that are averaged at a time."""
 
 BROAD = 15
 """Width of the running mean that takes shading and background off, voxels."""
@@ -48,19 +52,26 @@ def filtered(image: NDArray[Any], width: float, *, flat: bool) -> NDArray[Any]:
 
 def binned(image: NDArray[Any], factors: Sequence[int]) -> F32:
     """Average blocks of voxels; what does not fill a block at the upper end is dropped."""
-    shape = tuple(n // f * f for n, f in zip(image.shape, factors, strict=True))
-    part = image[tuple(slice(0, n) for n in shape)]
-    found = part
-    for axis, factor in enumerate(factors):
-        if factor == 1:
-            continue
-        pieces = [found[(slice(None),) * axis + (slice(i, None, factor),)] for i in range(factor)]
-        total = pieces[0].astype(np.float32)
-        for piece in pieces[1:]:
-            total += piece
-        found = total
-    result: F32 = np.multiply(found, np.float32(1 / math.prod(factors)), dtype=np.float32)
-    return result
+    # A few planes at a time, in the order of the memory, stay in the cache of a core.
+    order = np.argsort([-abs(s) for s in image.strides], kind="stable")
+    by = [factors[axis] for axis in order]
+    shape = tuple(image.shape[axis] // f for axis, f in zip(order, by, strict=True))
+    view = image.transpose(order)[tuple(slice(0, n * f) for n, f in zip(shape, by, strict=True))]
+    result = np.empty(shape, np.float32)
+    for rows in slabs(shape, _BLOCK_VOXELS):
+        found = view[rows.start * by[0] : rows.stop * by[0]]
+        for axis, factor in enumerate(by):
+            if factor == 1:
+                continue
+            pieces = [
+                found[(slice(None),) * axis + (slice(i, None, factor),)] for i in range(factor)
+            ]
+            found = pieces[0].astype(np.float32)
+            for piece in pieces[1:]:
+                found += piece
+        result[rows] = found
+    result *= np.float32(1 / math.prod(factors))
+    return result.transpose(np.argsort(order))
 
 
 def has_content(image: NDArray[Any]) -> bool:

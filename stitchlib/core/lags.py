@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import centred_images
+from stitchlib.core.searches import compared, feasible, make_plan, part_of
 from stitchlib.core.shifts import SearchRange
-from stitchlib.core.spectra import compared, correlation, feasible, make_plan, part_of
+from stitchlib.core.spectra import correlation
 from stitchlib.core.surface import make_surface
 
 Floats = NDArray[np.float64]
@@ -82,7 +83,7 @@ def covariances(pre: NDArray[Any], post: NDArray[Any], search: SearchRange, leas
         "ncc",
     )
     surface = make_surface(a, b, plan)
-    c, power = correlation(a, b, plan, np.float32)
+    c, power = correlation(a, b, plan, np.float32, power=True)
     n = surface.n.astype(np.float64)
     sums = [s.astype(np.float64) for s in (surface.a.plain, surface.b.plain)]
     cross = c - sums[0] * sums[1] / n

@@ -18,9 +18,8 @@ Measure = Literal["ncc", "ssd"]
 """``"ncc"``: zero-mean normalised cross-correlation; ``"ssd"``: mean squared difference."""
 
 SLAB_VOXELS = 1 << 17
-"""Voxels worked on at a time: temporaries that stay in the cache of a core."""
-_DOT_VOXELS = 1 << 20
-"""At most this many products below 2³² add up in float64 without rounding (2⁵³)."""
+"""Voxels worked on at a time: temporaries that stay in the cache of a core, and so few that sums
+of their products below 2³² are exact in float64."""
 _LIMIT = 1e150
 """Largest magnitude of float data: its square is still a float64."""
 _TIE = 1e-12
@@ -123,6 +122,18 @@ def slabs(shape: Point, voxels: int = SLAB_VOXELS) -> Iterator[slice]:
         yield slice(start, min(start + rows, shape[0]))
 
 
+def blocks(shape: Point, voxels: int = SLAB_VOXELS) -> Iterator[tuple[slice, ...]]:
+    """Yield slices of the first axes of an array of ``shape``: blocks of at most ``voxels``.
+
+    Where one entry of an axis has more voxels than that, it is cut along the next axis, too.
+    """
+    for rows in slabs(shape, voxels):
+        if rows.stop - rows.start > 1 or len(shape) == 1 or math.prod(shape[1:]) <= voxels:
+            yield (rows,)
+        else:
+            yield from ((rows, *inner) for inner in blocks(shape[1:], voxels))
+
+
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Sums over the compared voxels of two regions a and b; Python integers where exact."""
@@ -190,15 +201,12 @@ def moments(a: Image, b: Image, part_a: tuple[slice, ...], part_b: tuple[slice, 
         )
         (mean_a, mean_b), flat = means, any(flats)
     sums: list[Any] = [0, 0, 0, 0, 0]
-    for rows in slabs(shape):
-        x = _flat(a, part_a, rows, mean_a)
-        y = _flat(b, part_b, rows, mean_b)
+    for block in blocks(shape):
+        x = _flat(a, part_a, block, mean_a)
+        y = _flat(b, part_b, block, mean_b)
         total = np.float64 if not exact else np.int64
-        added = (x.sum(dtype=total), y.sum(dtype=total), _dot(x, x), _dot(y, y), _dot(x, y))
-        sums = [
-            s + v.item() if isinstance(v, np.generic) else s + v
-            for s, v in zip(sums, added, strict=True)
-        ]
+        added = (x.sum(dtype=total).item(), y.sum(dtype=total).item(), *_dots(x, y))
+        sums = [s + v for s, v in zip(sums, added, strict=True)]
     offset = (a.centre - b.centre) / a.scale + (mean_a - mean_b)
     s, t, ss, tt, st = sums
     return Moments(n, s, t, ss, tt, st, int(offset) if exact else offset, flat)
@@ -207,7 +215,7 @@ def moments(a: Image, b: Image, part_a: tuple[slice, ...], part_b: tuple[slice, 
 def product(a: Image, b: Image, part_a: tuple[slice, ...], part_b: tuple[slice, ...]) -> int:
     """Return the exact sum of products of two equal-shaped regions of integer images."""
     shape = tuple(s.stop - s.start for s in part_a)
-    pairs = ((_flat(a, part_a, rows, 0), _flat(b, part_b, rows, 0)) for rows in slabs(shape))
+    pairs = ((_flat(a, part_a, block, 0), _flat(b, part_b, block, 0)) for block in blocks(shape))
     return sum(int(_dot(x, y)) for x, y in pairs)
 
 
@@ -219,23 +227,39 @@ def _mean(image: Image, part: tuple[slice, ...]) -> tuple[float, bool]:
     return (mean - image.centre) / image.scale, low == high
 
 
-def _flat(image: Image, part: tuple[slice, ...], rows: slice, mean: float) -> NDArray[Any]:
-    first = slice(part[0].start + rows.start, part[0].start + rows.stop)
-    values = image.centred((first, *part[1:])).reshape(-1)
+def _flat(
+    image: Image, part: tuple[slice, ...], block: tuple[slice, ...], mean: float
+) -> NDArray[Any]:
+    """Return a block of a region, less ``mean``, in one dimension."""
+    inner = [slice(p.start + b.start, p.start + b.stop) for p, b in zip(part, block, strict=False)]
+    values = image.centred((*inner, *part[len(inner) :])).reshape(-1)
     if mean:
         values -= mean
     return values
+
+
+def _dots(x: NDArray[Any], y: NDArray[Any]) -> tuple[int | float, int | float, int | float]:
+    """Return the sums of the products x x, y y and x y; see `_dot`."""
+    if x.dtype == y.dtype == np.int32:
+        # Blocks have so few voxels that no sum is rounded; converted once instead of twice.
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        return int(_sum(x, x)), int(_sum(y, y)), int(_sum(x, y))
+    return _dot(x, x), _dot(y, y), _dot(x, y)
+
+
+def _sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the sum of products; not by BLAS, whose threads wait where other jobs have cores."""
+    return float(np.einsum("i,i->", x, y))
 
 
 def _dot(x: NDArray[Any], y: NDArray[Any]) -> int | float:
     """Return the sum of products, without rounding for integers below 2³² in magnitude.
 
     int64 products of 32-bit data overflow, so these are split into 16-bit digits; sums of up to
-    2²⁰ products of 16-bit digits are exact in float64. Not by BLAS, whose threads wait
-    for each other where other jobs have the cores.
+    2²⁰ products of 16-bit digits are exact in float64, and a block has no more.
     """
     if x.dtype.kind == "f":
-        return float(np.dot(x, y))
+        return _sum(x, y)
     if x.dtype == np.int64:
         low_x, low_y = (x & 0xFFFF).astype(np.int32), (y.astype(np.int64) & 0xFFFF).astype(np.int32)
         high_x, high_y = (x >> 16).astype(np.int32), (y >> 16).astype(np.int32)
@@ -243,12 +267,7 @@ def _dot(x: NDArray[Any], y: NDArray[Any]) -> int | float:
         return (int(_dot(high_x, high_y)) << 32) + (int(mixed) << 16) + int(_dot(low_x, low_y))
     if y.dtype == np.int64:
         return _dot(y, x)
-    total = 0
-    for start in range(0, x.size, _DOT_VOXELS):
-        part = slice(start, start + _DOT_VOXELS)
-        left, right = x[part].astype(np.float64), y[part].astype(np.float64)
-        total += int(np.einsum("i,i->", left, right))
-    return total
+    return int(_sum(x.astype(np.float64), y.astype(np.float64)))
 
 
 def score(pre_region: NDArray[Any], post_region: NDArray[Any], measure: Measure) -> float:
@@ -277,6 +296,8 @@ def score(pre_region: NDArray[Any], post_region: NDArray[Any], measure: Measure)
             f"regions of shapes {pre_region.shape} and {post_region.shape} cannot be compared; "
             f"cut them to their common voxels."
         )
+    axes = np.argsort([-abs(s) for s in pre_region.strides], kind="stable")
+    pre_region, post_region = pre_region.transpose(axes), post_region.transpose(axes)
     a, b = centred_images(np.atleast_1d(pre_region), np.atleast_1d(post_region), measure)
     part = tuple(slice(0, n) for n in a.data.shape)
     return moments(a, b, part, part).quality(measure, a.scale)

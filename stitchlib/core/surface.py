@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib.core.peaks import Image, Measure
-from stitchlib.core.spectra import Plan
+from stitchlib.core.searches import Plan
 from stitchlib.core.windows import EPS, Sums, constant_windows, window_sums
 
 Floats = NDArray[np.float64]

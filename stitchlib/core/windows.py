@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import Image, slabs
 
+BLOCK_VOXELS = 1 << 14
+"""Voxels of a block of rows: what is summed of it stays in the cache of a core."""
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -41,22 +44,20 @@ def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.
     square: Any = np.int64 if exact else np.float64
     bins = tuple(len(e) - 1 for e in edges)
     plain, squares = np.zeros(bins, whole), np.zeros(bins, square)
-    owner = np.searchsorted(edges[0], np.arange(image.data.shape[0]), side="right") - 1
-    for rows in slabs(image.data.shape):
-        values = image.centred(rows)
-        added = _binned(values, edges, whole)
-        # A centred 16-bit value is below 2¹⁶: its square is right as an unsigned 32-bit number.
-        second = (
-            (values * values).view(np.uint32)
-            if image.narrow
-            else np.multiply(values, values, dtype=square)
-        )
-        added2 = _binned(second, edges, square)
-        for i, plane in enumerate(owner[rows]):
-            plain[plane] += added[i]
-            squares[plane] += added2[i]
+    planes, rows, columns = image.data.shape
+    for block in slabs((rows, columns), BLOCK_VOXELS):
+        cut = np.flatnonzero((edges[1] > block.start) & (edges[1] < block.stop))
+        inner = np.concatenate(([block.start], edges[1][cut], [block.stop])) - block.start
+        first = int(np.searchsorted(edges[1], block.start, side="right")) - 1
+        for i, (start, stop) in enumerate(itertools.pairwise(edges[0].tolist())):
+            added, added2 = _plane_sums(image, slice(start, stop), block, whole, square)
+            where = (i, slice(first, first + len(inner) - 1))
+            for total, values in ((plain, added), (squares, added2)):
+                by_row = np.add.reduceat(values.reshape(-1, columns), inner[:-1], axis=0)
+                total[where] += np.add.reduceat(by_row, edges[2][:-1], axis=1)
     norm2 = float(squares.sum(dtype=np.float64))
-    loose = EPS * (64 + 4 * sum(bins))
+    # However the sums of one bin are added up, no voxel takes part in more additions than this.
+    loose = EPS * (64 + 4 * sum(bins) + planes + rows + columns)
     return Sums(
         _windowed(plain, edges, windows),
         _windowed(squares, edges, windows),
@@ -64,6 +65,26 @@ def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.
         0.0 if image.exact else loose * math.sqrt(norm2 * image.data.size),
         0.0 if exact else loose * norm2,
     )
+
+
+def _plane_sums(
+    image: Image, planes: slice, rows: slice, whole: Any, square: Any
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sum values, and squares, of a block of rows over some planes, in one dimension each."""
+    size = (rows.stop - rows.start) * image.data.shape[2]
+    plain, squares = np.zeros(size, whole), np.zeros(size, square)
+    # Whole rows are added up, which is much faster than adding within rows.
+    for block in slabs((planes.stop - planes.start, size), 4 * BLOCK_VOXELS):
+        part = slice(planes.start + block.start, planes.start + block.stop)
+        values = image.centred((part, rows)).reshape(-1, size)
+        # A centred 16-bit value is below 2¹⁶: sums of a few are right in 32 bits, sums of squares
+        # in float64.
+        few = image.narrow and len(values) < 1 << 14
+        plain += np.add.reduce(values, axis=0, dtype=np.int32 if few else whole)
+        second = values.astype(np.float64 if image.narrow else square, copy=False)
+        added = np.einsum("ij,ij->j", second, second)
+        squares += added.astype(square, copy=False)
+    return plain, squares
 
 
 def _reach(image: Image) -> int:
@@ -76,13 +97,6 @@ def _reach(image: Image) -> int:
         abs(int(image.data.max()) - int(image.centre)),
         abs(int(image.data.min()) - int(image.centre)),
     )
-
-
-def _binned(values: NDArray[Any], edges: list[NDArray[np.int64]], kind: Any) -> NDArray[Any]:
-    """Sum planes (s, n1, n2) between the edges of the two last axes."""
-    # Axis 1 first: it adds whole rows, twice as fast as adding within rows.
-    rows = np.add.reduceat(values, edges[1][:-1], axis=1, dtype=kind)
-    return np.asarray(np.add.reduceat(rows, edges[2][:-1], axis=2))
 
 
 def _windowed(
@@ -122,6 +136,8 @@ def constant_windows(
             np.unique(np.concatenate((*pair, [0, n])))
             for pair, n in zip(inner, extents, strict=True)
         ]
-        bins = np.add.reduceat(steps, edges[0][:-1], axis=0, dtype=np.int64)
-        constant = constant & (_windowed(_binned(bins, edges, np.int64), edges, inner) == 0)
+        bins = steps
+        for i, edge in enumerate(edges):
+            bins = np.add.reduceat(bins, edge[:-1], axis=i, dtype=np.int64)
+        constant = constant & (_windowed(bins, edges, inner) == 0)
     return constant
