@@ -39,6 +39,10 @@ if TYPE_CHECKING:
         filter_alignments,
         sources_from_alignments,
     )
+    from stitchlib.api.maps import (
+        plot_alignments,
+        plot_regions,
+    )
     from stitchlib.api.overlaps import (
         Overlap,
         embedding,
@@ -50,12 +54,23 @@ if TYPE_CHECKING:
         align_2_sources_along_axis_mip,
         max_intensity_projection,
     )
+    from stitchlib.api.pictures import (
+        layout_coloring,
+        overlay_layout,
+        overlay_sources,
+        plot_layout,
+        plot_sources,
+    )
     from stitchlib.api.placing import (
         alignments_from_source_positions,
         place_layout,
         place_layout_axis,
         positions_from_optimization,
         positions_from_tree,
+    )
+    from stitchlib.api.projections import (
+        overlay_along_axis_mip,
+        plot_along_axis_mip,
     )
     from stitchlib.api.regions import (
         Region,
@@ -108,6 +123,10 @@ _MODULES = {
         "filter_alignments",
         "sources_from_alignments",
     ),
+    "maps": (
+        "plot_alignments",
+        "plot_regions",
+    ),
     "overlaps": (
         "Overlap",
         "embedding",
@@ -119,12 +138,23 @@ _MODULES = {
         "align_2_sources_along_axis_mip",
         "max_intensity_projection",
     ),
+    "pictures": (
+        "layout_coloring",
+        "overlay_layout",
+        "overlay_sources",
+        "plot_layout",
+        "plot_sources",
+    ),
     "placing": (
         "alignments_from_source_positions",
         "place_layout",
         "place_layout_axis",
         "positions_from_optimization",
         "positions_from_tree",
+    ),
+    "projections": (
+        "overlay_along_axis_mip",
+        "plot_along_axis_mip",
     ),
     "regions": (
         "Region",
@@ -176,11 +206,20 @@ __all__ = [
     "embedding",
     "filter_alignments",
     "layout_along_axis_mip",
+    "layout_coloring",
     "load_layout",
     "max_intensity_projection",
     "overlap",
+    "overlay_along_axis_mip",
+    "overlay_layout",
+    "overlay_sources",
     "place_layout",
     "place_layout_axis",
+    "plot_alignments",
+    "plot_along_axis_mip",
+    "plot_layout",
+    "plot_regions",
+    "plot_sources",
     "positions_from_optimization",
     "positions_from_tree",
     "save_layout",

@@ -18,16 +18,6 @@ from tests.documented import DATA, parse
 DOCUMENT = Path(__file__).resolve().parents[2] / "shared/spec/stitching-rigid-api.txt"
 API = json.loads(DATA.read_text(encoding="utf-8"))
 
-# Plots and overlays: not there yet. Strict: whoever makes one takes it off this list.
-MISSING = {
-    *("AlignmentBase.overlay", "AlignmentBase.overlay_mip", "AlignmentBase.overlay_overlap"),
-    *("AlignmentBase.plot", "AlignmentBase.plot_mip", "AlignmentBase.plot_overlap"),
-    *("AlignmentBase.plot_overlay", "Alignment.plot", "Source.plot", "Overlap.plot"),
-    *("Layout.overlay", "Layout.plot", "Layout.plot_alignments", "Layout.plot_regions"),
-    *("layout_coloring", "overlay_along_axis_mip", "overlay_layout", "overlay_sources"),
-    *("plot_alignments", "plot_along_axis_mip", "plot_layout", "plot_regions", "plot_sources"),
-}
-
 
 def calls():
     for name, entry in API["classes"].items():
@@ -40,11 +30,6 @@ def calls():
 def values():
     for name, entry in API["classes"].items():
         yield from (f"{name}.{value}" for value in entry["values"])
-
-
-def marked(names):
-    xfail = pytest.mark.xfail(raises=AttributeError, reason="plots and overlays come later")
-    return [pytest.param(n, marks=xfail) if n in MISSING else n for n in names]
 
 
 def found(name):
@@ -66,7 +51,7 @@ def same(actual, text):
 SIGNATURES = dict(calls())
 
 
-@pytest.mark.parametrize("name", marked(SIGNATURES))
+@pytest.mark.parametrize("name", SIGNATURES)
 def test_parameters_order_and_defaults_are_the_documented_ones(name):
     actual = inspect.signature(found(name)).parameters.values()
     own = [p for p in actual if p.name != "self" and p.kind is not p.KEYWORD_ONLY]
@@ -81,7 +66,7 @@ def test_parameters_order_and_defaults_are_the_documented_ones(name):
     assert all(p.default is not p.empty for p in extra)
 
 
-@pytest.mark.parametrize("name", marked(SIGNATURES))
+@pytest.mark.parametrize("name", SIGNATURES)
 def test_docstrings_name_every_parameter_and_what_is_returned(name):
     value = found(name)
     text = inspect.cleandoc(value.__doc__ or "")
@@ -105,7 +90,7 @@ def _sections(text):
         yield lines[head], "\n".join(lines[head + 2 : after])
 
 
-@pytest.mark.parametrize("name", marked(values()))
+@pytest.mark.parametrize("name", list(values()))
 def test_properties_exist_and_say_what_they_are(name):
     value = found(name)
     if name == "Source.counter":
@@ -124,7 +109,7 @@ def test_lengths_say_their_unit(name):
 
 
 def test_all_names_are_listed_and_found():
-    assert {n for n in SIGNATURES if "." not in n} - MISSING <= set(stitchlib.__all__)
+    assert {n for n in SIGNATURES if "." not in n} <= set(stitchlib.__all__)
     assert set(dir(stitchlib)) >= set(stitchlib.__all__)
     for name in stitchlib.__all__:
         assert getattr(stitchlib, name) is not None

@@ -8,7 +8,7 @@ import pytest
 
 from tests.workflow import PROJECT
 
-PAGES = ["tutorial.md"]
+PAGES = ["tutorial.md", "gallery.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

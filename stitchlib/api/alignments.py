@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stitchlib.api import pictures, projections
 from stitchlib.core.boxes import Point
 from stitchlib.core.shifts import check_axis, shift_range, whole_numbers
 from stitchlib.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class AlignmentBase:
@@ -71,6 +75,127 @@ class AlignmentBase:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other
+
+    def overlay(self, **kwargs: Any) -> NDArray[np.float32]:
+        """Add up both sources, magenta and green, the second one as the displacement says.
+
+        Parameters
+        ----------
+        **kwargs
+            ``colors``, ``percentile``, ``normalize``, ``color_ids``, ``coordinate``, ``axis`` as in
+            `overlay_layout`.
+
+        Returns
+        -------
+        array of float32, shape (extent of both, voxels, 3)
+        """
+        return pictures.overlay_pair(self, **kwargs)
+
+    def overlay_mip(self, *args: Any, **kwargs: Any) -> NDArray[np.float32]:
+        """Add up the aligned maximum projections of both sources.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As in `overlay_along_axis_mip`, from ``axis`` on; its default is that of the tiling.
+
+        Returns
+        -------
+        array of float32, shape (extent of both, voxels, without the axis, 3)
+        """
+        return projections.overlay_along_axis_mip(*self._projected(args, kwargs), **kwargs)
+
+    def overlay_overlap(self, max_shifts: Any = 0) -> NDArray[np.float32]:
+        """Add up both sources where they overlap.
+
+        Parameters
+        ----------
+        max_shifts : int, tuple or list
+            By how much the overlap is grown, voxels; as in `align_2_sources`.
+
+        Returns
+        -------
+        array of float32, shape (extent of the overlap, voxels, 3)
+
+        Raises
+        ------
+        InputError
+            Where they don't overlap.
+        """
+        return pictures.overlay_pair(self, window=pictures.grown_overlap(self, max_shifts))
+
+    def plot(self, *args: Any, **kwargs: Any) -> Axes:
+        """Plot both sources, magenta and green, the second one as the displacement says.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As in `plot_sources`, from ``colors`` on.
+
+        Returns
+        -------
+        Axes
+            Of matplotlib; nothing is shown yet.
+        """
+        return pictures.plot_pair(self, *args, **kwargs)
+
+    def plot_overlay(self, **kwargs: Any) -> Axes:
+        """Plot what `overlay` returns: the same as `plot`.
+
+        Parameters
+        ----------
+        **kwargs
+            As in `plot_sources`, from ``colors`` on.
+
+        Returns
+        -------
+        Axes
+            Of matplotlib; nothing is shown yet.
+        """
+        return pictures.plot_pair(self, **kwargs)
+
+    def plot_mip(self, *args: Any, **kwargs: Any) -> Axes:
+        """Plot the aligned maximum projections of both sources.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As in `plot_along_axis_mip`, from ``axis`` on; its default is that of the tiling.
+
+        Returns
+        -------
+        Axes
+            Of matplotlib; nothing is shown yet.
+        """
+        return projections.plot_along_axis_mip(*self._projected(args, kwargs), **kwargs)
+
+    def plot_overlap(self, **kwargs: Any) -> Axes:
+        """Plot both sources where they overlap.
+
+        Parameters
+        ----------
+        **kwargs
+            ``max_shifts`` as in `overlay_overlap`, default 0, voxels; else as in `plot_sources`,
+            from ``colors`` on.
+
+        Returns
+        -------
+        Axes
+            Of matplotlib; nothing is shown yet.
+
+        Raises
+        ------
+        InputError
+            Where they don't overlap.
+        """
+        window = pictures.grown_overlap(self, kwargs.pop("max_shifts", 0))
+        return pictures.plot_pair(self, window=window, **kwargs)
+
+    def _projected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        pictures.pair_boxes(self)  # both are there
+        if not args and "axis" not in kwargs:
+            args = (mip_axis(self, None, None),)
+        return (self.pre, self.post, *args)
 
 
 class Alignment(AlignmentBase):
@@ -204,7 +329,7 @@ class Alignment(AlignmentBase):
         return mip_axis(self, axis, max_shifts)
 
 
-def mip_axis(alignment: Alignment, axis: Any, max_shifts: Any) -> int:
+def mip_axis(alignment: AlignmentBase, axis: Any, max_shifts: Any) -> int:
     """Return the axis along which to project the sources of an alignment."""
     ndim = alignment.ndim
     measured = None if axis is None else check_axis(axis, ndim)
@@ -215,11 +340,11 @@ def mip_axis(alignment: Alignment, axis: Any, max_shifts: Any) -> int:
         return found
     others = [d for d in range(ndim) if d != measured]
     if not others:
-        raise InputError(f"{alignment.name}: has one axis only, there is none to project along")
+        raise InputError("the sources have one axis only, there is none to project along")
     return min(others, key=lambda d: shared[d])
 
 
-def tiling_axes(alignment: Alignment) -> list[int]:
+def tiling_axes(alignment: AlignmentBase) -> list[int]:
     """Return the axes on which the tile positions of both sources differ."""
     pre, post = alignment.pre.tile_position, alignment.post.tile_position
     if pre is None or post is None or len(pre) != len(post):
@@ -227,7 +352,7 @@ def tiling_axes(alignment: Alignment) -> list[int]:
     return [d for d, (a, b) in enumerate(zip(pre, post, strict=True)) if a != b]
 
 
-def _overlap_extents(alignment: Alignment, max_shifts: Any) -> list[int]:
+def _overlap_extents(alignment: AlignmentBase, max_shifts: Any) -> list[int]:
     """Voxels along each axis that both sources share, at most with the shifts that are tried."""
     pre, post = alignment.pre.box, alignment.post.box
     lower: Point = (0,) * alignment.ndim

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from stitchlib.api import filing
 from stitchlib.api.alignments import Alignment
 from stitchlib.api.layout_base import LayoutBase
 from stitchlib.api.layouts import Layout
-from stitchlib.api.pairing import projection
+from stitchlib.api.pairing import aligned_projections
 from stitchlib.api.sources import Source
 from stitchlib.api.tiled import TiledLayout
-from stitchlib.matching import Options, measure, projected, voxels_of
-
-log = logging.getLogger(__name__)
+from stitchlib.matching import Options, voxels_of
 
 
 def save_layout(filename: Any, layout: Layout) -> Any:
@@ -123,12 +120,10 @@ def layout_along_axis_mip(
     InputError
         For arguments that cannot be used.
     """
-    task, axis, planes = projection(src1, src2, axis, depth, max_shifts, ranges)
-    flat = projected(task, axis, planes)
-    options = Options.parse(clip, background, normalize, min_overlap).without(axis)
-    found = measure(flat, options)
-    level = logging.INFO if verbose else logging.DEBUG
-    log.log(level, "shift %s, quality %g", found.shift, found.quality)
+    options = Options.parse(clip, background, normalize, min_overlap)
+    flat, found = aligned_projections(
+        src1, src2, axis, depth, max_shifts, ranges, verbose, options=options
+    )
     pre = Source(voxels_of(flat.pre), flat.corner_pre)
     post = Source(voxels_of(flat.post), flat.corner_post)
     alignment = Alignment(pre, post, shift=found.shift, quality=found.quality)

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, cast
 
 from stitchlib.api import filing, placing, relocating, slicing
 from stitchlib.api.alignments import Numbers
-from stitchlib.api.layout_verbs import LayoutVerbs
+from stitchlib.api.layout_views import LayoutViews
 from stitchlib.api.placing import positions_from_tree
 from stitchlib.api.regions import box_of
 from stitchlib.core.boxes import Box
@@ -15,7 +15,7 @@ from stitchlib.core.shifts import whole_numbers
 from stitchlib.errors import InputError
 
 
-class Layout(LayoutVerbs):
+class Layout(LayoutViews):
     """Sources at positions, and the alignments between them.
 
     Parameters

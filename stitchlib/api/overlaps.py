@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from numpy.typing import NDArray
 
+from stitchlib.api import pictures
 from stitchlib.api.regions import Region, box_of
 from stitchlib.core.boxes import Box, Point, disjoint, hull
 from stitchlib.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Overlap(Region):
@@ -73,6 +77,42 @@ class Overlap(Region):
         return [
             source.reader.read(self.box.relative_to(source.position)) for source in self.sources
         ]
+
+    def plot(
+        self,
+        *,
+        colors: Any = None,
+        percentile: Any = 98,
+        normalize: bool = True,
+        coordinate: Any = None,
+        axis: int = 2,
+        annotate: bool = True,
+        voxel_size: Any = None,
+        ax: Any = None,
+    ) -> Axes:
+        """Plot what the sources show in the region, each in its colour.
+
+        Parameters
+        ----------
+        colors, percentile, normalize, coordinate, axis, annotate, voxel_size, ax
+            As in `plot_sources`; voxels and µm.
+
+        Returns
+        -------
+        Axes
+            Of matplotlib; nothing is shown yet.
+
+        Raises
+        ------
+        InputError
+            Where an argument cannot be used, or a file cannot be read.
+        """
+        boxes = [source.box for source in self.sources]
+        return pictures.draw(
+            self.sources, boxes, pictures.coloring(boxes, (), colors, None), self.box,
+            percentile=percentile, normalize=normalize, coordinate=coordinate, axis=axis,
+            annotate=annotate, voxel_size=voxel_size, ax=ax,
+        )  # fmt: skip
 
 
 class Embedding(NamedTuple):

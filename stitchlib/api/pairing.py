@@ -237,6 +237,19 @@ def projection(
     return task, axis, end_planes(task, axis, depth_along(depth, axis))
 
 
+def aligned_projections(
+    src1: Any, src2: Any, axis: int, depth: Any, max_shifts: Any, ranges: Any, verbose: bool, *,
+    options: Options | None = None,
+) -> tuple[Task, Match]:  # fmt: skip
+    """Return the projections of two sources along an axis, and the shift between them."""
+    task, axis, planes = projection(src1, src2, axis, depth, max_shifts, ranges)
+    flat = projected(task, axis, planes)
+    options = Options.parse(None, None, False, 1) if options is None else options
+    found = measure(flat, options.without(axis))
+    _tell(found, verbose)
+    return flat, found
+
+
 def max_intensity_projection(data: Any, axis: int = 0, function: Any = np.max) -> NDArray[Any]:
     """Project an image along an axis.
 

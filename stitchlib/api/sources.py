@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stitchlib.api import pictures
 from stitchlib.api.abstract import AbstractSource, checked, normalised
 from stitchlib.api.regions import SourceRegion
 from stitchlib.core.boxes import Box, Point
@@ -17,6 +18,9 @@ from stitchlib.errors import InputError
 from stitchlib.io.images import Reader
 from stitchlib.io.views import ArrayImage, Cropped, Dropped, ImageFile, MappedFile
 from stitchlib.plans import Cut
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Source(SourceRegion, AbstractSource):
@@ -208,6 +212,40 @@ class Source(SourceRegion, AbstractSource):
             Where none or both are given, or the coordinate is outside.
         """
         return slice_of(self, coordinate, local_coordinate, axis)
+
+    def plot(
+        self,
+        *,
+        colors: Any = None,
+        percentile: Any = 98,
+        normalize: bool = True,
+        coordinate: Any = None,
+        axis: int = 2,
+        annotate: bool = True,
+        voxel_size: Any = None,
+        ax: Any = None,
+    ) -> Axes:
+        """Plot the source at its place, of 3-D ones a plane.
+
+        Parameters
+        ----------
+        colors, percentile, normalize, coordinate, axis, annotate, voxel_size, ax
+            As in `plot_sources`; voxels and µm.
+
+        Returns
+        -------
+        Axes
+            Of matplotlib; nothing is shown yet.
+
+        Raises
+        ------
+        InputError
+            Where an argument cannot be used, or the file cannot be read.
+        """
+        return pictures.plot_sources(
+            [self], colors, percentile, normalize, coordinate=coordinate, axis=axis,
+            annotate=annotate, voxel_size=voxel_size, ax=ax,
+        )  # fmt: skip
 
 
 class Slice(Source):

@@ -53,13 +53,14 @@ class Plane:
         axis: int,
         coordinate: int | None,
         window: Box,
+        axes: tuple[int, int] = (0, 1),
     ) -> Plane:
         """Cut a plane: at a coordinate along an axis, or through the middle of the window."""
         ndim = len(window.lower)
         if ndim == 2:
             if coordinate is not None:
                 raise InputError(f"coordinate = {coordinate}: images of two axes have no planes")
-            return cls(tuple(boxes), tuple(readers), tuple(range(len(boxes))), (0, 1), "")
+            return cls(tuple(boxes), tuple(readers), tuple(range(len(boxes))), axes, "")
         if ndim != 3:
             raise InputError(f"images of {ndim} axes cannot be plotted; they must have 2 or 3")
         axis = check_axis(axis, ndim)
@@ -87,6 +88,11 @@ def flat(box: Box, axis: int) -> Box:
     """Return a box of three axes without one of them."""
     a, b = _others(axis)
     return Box((box.lower[a], box.lower[b]), (box.upper[a], box.upper[b]))
+
+
+def plane_of(box: Box, axis: int) -> Box:
+    """Return a box of two axes, or one of three without the axis across the plane."""
+    return flat(box, check_axis(axis, 3)) if len(box.lower) == 3 else box
 
 
 def _others(axis: int) -> tuple[int, int]:
@@ -137,6 +143,7 @@ def draw_slice(
     voxel_size: float | Sequence[float] | None = None,
     borders: bool = True,
     pixels: int | None = None,
+    axes: tuple[int, int] = (0, 1),
 ) -> Axes:
     """Draw a plane of a layout: all tiles in their colours, with borders and names.
 
@@ -170,6 +177,8 @@ def draw_slice(
         Draw the tiles' borders and names.
     pixels : int, optional
         Pixels along the longer side; default what the axes have on the figure.
+    axes : tuple of int
+        Of images of two axes: which axes (x, y, z) they are.
 
     Returns
     -------
@@ -184,9 +193,8 @@ def draw_slice(
     if not boxes and window is None:
         raise InputError("there is no tile to plot")
     shown = hull(boxes) if window is None else window
-    plane = Plane.of(boxes, readers, axis, coordinate, shown)
-    if len(shown.lower) == 3:
-        shown = flat(shown, check_axis(axis, 3))
+    plane = Plane.of(boxes, readers, axis, coordinate, shown, axes)
+    shown = plane_of(shown, axis)
     size = sizes(voxel_size, plane.axes)
     every = default_colours(boxes) if colours is None else colours
     own = [every[i] for i in plane.numbers]
@@ -237,10 +245,8 @@ def before_and_after(
     if not before or not after:
         raise InputError("there is no tile to plot")
     around = hull([*before, *after])
-    shown = around
-    if len(around.lower) == 3:
-        shown = flat(around, check_axis(options.get("axis", 2), 3))
-    axes = figure.subplots(*_side_by_side(figure, shown.shape), sharex=True, sharey=True)
+    shown = plane_of(around, options.get("axis", 2)).shape
+    axes = figure.subplots(*_side_by_side(figure, shown), sharex=True, sharey=True)
     options = {"window": around, **options}
     for ax, boxes, title in zip(axes, (before, after), ("before", "after"), strict=True):
         draw_slice(ax, boxes, readers, **options)
@@ -256,12 +262,12 @@ def _side_by_side(figure: Figure, shape: Sequence[int]) -> tuple[int, int]:
     return (1, 2) if beside >= below else (2, 1)
 
 
-def new_axes(window: Sequence[float]) -> Axes:
-    """Return axes on a new figure, made for a picture of the given extents (to the right, down)."""
+def new_axes(window: Box, size: Sequence[float]) -> Axes:
+    """Return axes on a new figure, made for a window of two axes with voxels of a size."""
     from matplotlib import pyplot as plt
 
-    longest = max(window)
-    width, height = (max(7 * extent / longest, 2.5) for extent in window)
+    extents = [n * s for n, s in zip(window.shape, size, strict=True)]
+    width, height = (max(7 * extent / max(extents), 2.5) for extent in extents)
     _, ax = plt.subplots(figsize=(width + 1.2, height + 1), layout="constrained")
     return ax
 
@@ -321,7 +327,14 @@ def draw_borders(
     if names is None:
         return
     if len(boxes) <= LEGEND:
-        ax.legend(patches, list(names), loc="upper right", fontsize="small", framealpha=0.8)
+        ax.legend(
+            patches,
+            list(names),
+            loc="upper right",
+            fontsize="small",
+            facecolor="0.15",
+            labelcolor="white",
+        )
         return
     write_names(ax, boxes, names, size, color="white", background="black")
 
@@ -340,14 +353,17 @@ def write_names(
 
     span = abs(ax.get_xlim()[1] - ax.get_xlim()[0]) or 1.0
     points = _drawn(ax)[0] * 72 / ax.figure.dpi / span
+    written: list[tuple[float, float]] = []
     for box, name in zip(boxes, names, strict=True):
-        room = box.shape[0] * size[0] * points / max(len(name), 1) * 1.3
-        if room < 4:
+        letters = max(len(name), 1)
+        room = min(box.shape[0] * size[0] * points / letters * 1.3, 9)
+        x, y = ((a + b) / 2 * s for a, b, s in zip(box.lower, box.upper, size, strict=True))
+        wide, high = room * letters * 0.7 / points, room / points
+        if room < 4 or any(abs(x - a) < wide and abs(y - b) < high for a, b in written):
             continue
+        written.append((x, y))
         ax.text(
-            (box.lower[0] + box.upper[0]) / 2 * size[0],
-            (box.lower[1] + box.upper[1]) / 2 * size[1],
-            name, ha="center", va="center", fontsize=min(room, 9), color=color, clip_on=True,
+            x, y, name, ha="center", va="center", fontsize=room, color=color, clip_on=True,
             path_effects=[patheffects.withStroke(linewidth=1.5, foreground=background)],
         )  # fmt: skip
 
