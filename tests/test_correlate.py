@@ -420,7 +420,7 @@ def test_slabs_and_passes_correlate_as_the_whole_does(shapes, ends, depth, passe
 
 
 def test_large_overlaps_are_searched_in_half_their_size(monkeypatch):
-    # As of overlaps of 64 MB and more; smaller ones may take 32 MiB.
+    # As of overlaps of 128 MiB; smaller ones may take 64 MiB.
     monkeypatch.setattr(spectra, "SPECTRA_BYTES", 0)
     shape, reach = (97, 640, 300), (20, 20, 8)
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from stitchlib.errors import InputError
 Measure = Literal["ncc", "ssd"]
 """``"ncc"``: zero-mean normalised cross-correlation; ``"ssd"``: mean squared difference."""
 
-SLAB_VOXELS = 1 << 17
+SLAB_VOXELS = 1 << 16
 """Voxels worked on at a time: temporaries that stay in the cache of a core, and so few that sums
 of their products below 2³² are exact in float64."""
 _LIMIT = 1e150

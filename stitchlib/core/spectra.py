@@ -1,4 +1,4 @@
-"""Cross-correlation of all displacements of a range at once [1]_, in pieces that need little memory.
+"""Cross-correlation of a whole range of displacements [1]_, in pieces that need little memory.
 
 .. [1] Anuta, P. E. (1970). Spatial registration of multispectral and multitemporal digital
    imagery using fast Fourier transform techniques. IEEE Trans. Geosci. Electron. 8, 353-368.
@@ -20,14 +20,14 @@ from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import SLAB_VOXELS, Image, blocks, slabs
 from stitchlib.core.searches import Plan, fast_length
 
-SPECTRA_BYTES = 32 << 20
+SPECTRA_BYTES = 64 << 20
 """So much memory spectra may take however small the images are."""
 _SHARE = 0.35
 """Where images are large, this part of the post image in 16 bits."""
 _MOST_PASSES = 8
 _SINGLE = 8
 """Bytes of a complex number in single precision."""
-_COLUMN_VOXELS = 1 << 15
+_COLUMN_VOXELS = 1 << 14
 """Complex numbers transformed along the first axis at a time."""
 
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ def cut(plan: Plan, item: int, limit: int | None = None) -> Cut:
     item : int
         Bytes of a complex number.
     limit : int, optional
-        Bytes allowed, as far as there is a way; by default 32 MiB, or 0.35 of the bytes of the post
+        Bytes allowed, as far as there is a way; by default 64 MiB, or 0.35 of the bytes of the post
         image in 16 bits where that is more, and in float64 no more than float32 takes.
     """
     if limit is None:
@@ -187,11 +187,23 @@ def _along_first(
     lagged = np.empty((len(wrapped), width), kind)
     total = np.zeros((first, width), kind) if len(pieces.slabs) > 1 else None
     square = 0.0
-    left, known = np.empty((0, width), kind), slice(0, 0)
+    # Made once: memory that is new to the process costs as much as a transform.
+    spectra_a, spectra_b = (
+        np.empty((max(s.stop - s.start for s in planes), width), kind)
+        for planes in zip(*((s.a, s.b) for s in pieces.slabs), strict=True)
+    )
+    known = slice(0, 0)
     for slab in pieces.slabs:
-        left = _planes(a, slab.a, pieces.lengths, part, left, known)
-        right = _planes(b, slab.b, pieces.lengths, part, left[:0], slice(0, 0))
+        left = spectra_a[: slab.a.stop - slab.a.start]
+        right = spectra_b[: slab.b.stop - slab.b.start]
+        # The last planes of a slab are the first ones of the next.
+        kept = max(0, known.stop - slab.a.start)
+        left[:kept] = spectra_a[known.stop - known.start - kept :][:kept].copy()
         known = slab.a
+        _transform_planes(
+            a, slice(slab.a.start + kept, slab.a.stop), pieces.lengths, part, left[kept:]
+        )
+        _transform_planes(b, slab.b, pieces.lengths, part, right)
         for columns in _slices(width, pieces.columns):
             product = _transformed(right[:, columns], 0, first)
             np.conjugate(product, out=product)
@@ -203,7 +215,6 @@ def _along_first(
                 lagged[:, columns] = scipy.fft.ifft(product, axis=0, overwrite_x=True)[wrapped]
             else:
                 total[:, columns] += product
-        del right
     if total is not None:
         for columns in _slices(width, pieces.columns):
             lagged[:, columns] = scipy.fft.ifft(total[:, columns], axis=0)[wrapped]
@@ -219,34 +230,29 @@ def _transformed(spectra: NDArray[Any], begin: int, n: int) -> NDArray[Any]:
     return np.asarray(scipy.fft.fft(padded, axis=0, overwrite_x=True))
 
 
-def _planes(
-    image: Image,
-    wanted: slice,
-    lengths: Point,
-    part: slice,
-    before: NDArray[Any],
-    known: slice,
-) -> NDArray[Any]:
-    """Transform planes along the two last axes: (planes, columns); ``before`` are those known."""
-    found = np.empty((wanted.stop - wanted.start, before.shape[1]), before.dtype)
-    kept = max(0, known.stop - wanted.start)
-    found[:kept] = before[len(before) - kept :]
+def _transform_planes(
+    image: Image, wanted: slice, lengths: Point, part: slice, found: NDArray[Any]
+) -> None:
+    """Transform planes along the two last axes, into ``found`` (planes, columns)."""
     _, rows, columns = image.data.shape
     planes = found.reshape(len(found), lengths[1], part.stop - part.start)
-    for slab in slabs((len(found) - kept, lengths[1], lengths[2])):
-        at = slice(wanted.start + kept + slab.start, wanted.start + kept + slab.stop)
-        values = np.zeros((at.stop - at.start, rows, lengths[2]), found.real.dtype)
+    values = np.zeros((0, 0, 0), found.real.dtype)
+    for slab in slabs((len(found), lengths[1], lengths[2])):
+        at = slice(wanted.start + slab.start, wanted.start + slab.stop)
+        if len(values) != at.stop - at.start:
+            values = np.zeros((at.stop - at.start, rows, lengths[2]), values.dtype)
         if image.narrow:
             # Exact in float32, and without an array in between.
             np.subtract(image.data[at], values.dtype.type(image.centre), out=values[..., :columns])
         else:
             values[..., :columns] = image.centred(at)
-        padded = planes[kept + slab.start : kept + slab.stop]
-        padded[:, :rows] = scipy.fft.rfft(values, axis=2, overwrite_x=True)[:, :, part]
+        padded = planes[slab]
+        padded[:, :rows] = scipy.fft.rfft(values, axis=2)[:, :, part]
         padded[:, rows:] = 0
         if lengths[1] > 1:
-            padded[...] = scipy.fft.fft(padded, axis=1)
-    return found
+            done = scipy.fft.fft(padded, axis=1, overwrite_x=True)
+            if not np.may_share_memory(done, padded):
+                padded[...] = done
 
 
 def _whole_per_slabs(a: Image, b: Image, slabs: Sequence[Slab]) -> float:
