@@ -17,9 +17,11 @@ if TYPE_CHECKING:
         align_layout_rigid_mip,
         align_layout_rigid_mips,
     )
+    from stitchlib.api.alignment_base import (
+        AlignmentBase,
+    )
     from stitchlib.api.alignments import (
         Alignment,
-        AlignmentBase,
         source_index,
     )
     from stitchlib.api.functions import (
@@ -103,9 +105,9 @@ _MODULES = {
         "align_layout_rigid_mip",
         "align_layout_rigid_mips",
     ),
+    "alignment_base": ("AlignmentBase",),
     "alignments": (
         "Alignment",
-        "AlignmentBase",
         "source_index",
     ),
     "functions": (

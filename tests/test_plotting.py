@@ -202,3 +202,23 @@ def test_before_and_after_use_the_room_there_is(size, shape):
     boxes = [Box((0, 0, 0), (50, 50, 10))]
     ax, _ = before_and_after(Figure(figsize=size), boxes, boxes, [Counting((50, 50, 10))])
     assert ax.get_gridspec().get_geometry() == shape
+
+
+def test_of_stacks_seen_from_the_side_only_the_planes_that_are_shown_are_asked_for():
+    shape = (64, 64, 4000)
+    boxes, readers = [Box.at((50 * i, 0, 0), shape) for i in range(2)], [Counting(shape)] * 2
+    draw_slice(axes(), boxes, readers, axis=1, voxel_size=(20, 20, 1), pixels=100)
+    assert (
+        readers[0].asked == 2 * 63 * 100
+    )  # of each image a row in a hundred planes, to the last pixel
+
+
+@pytest.mark.parametrize("steps", [(3, 4), (1, 1), (2, 7)])
+def test_planes_one_by_one_are_the_same_as_all_at_once(steps):
+    picture = np.arange(60 * 50).reshape(60, 50)
+    box, window = Box((5, -3), (65, 47)), Box((3, 1), (60, 50))
+    (where, values), (same, once) = (
+        sampled(ArrayImage(picture), box, window, steps, planewise=p) for p in (True, False)
+    )
+    assert where == same
+    assert np.array_equal(values, once)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stitchlib.api.alignments import Alignment, tiling_axes
+from stitchlib.api.alignment_base import tiling_axes
+from stitchlib.api.alignments import Alignment
 from stitchlib.api.pairing import task_of, with_overlap
 from stitchlib.core.shifts import (
     check_axis,

@@ -200,7 +200,8 @@ def draw_slice(
     own = [every[i] for i in plane.numbers]
     steps = _steps(shown, size, _pixels(ax) if pixels is None else pixels)
     contrast = Contrast(percentile, normalize, BLACK if normalize else None)
-    image = overlay(plane.boxes, plane.readers, own, shown, steps, contrast)
+    planewise = plane.axes[1] == 2 and steps[1] > 1
+    image = overlay(plane.boxes, plane.readers, own, shown, steps, contrast, planewise=planewise)
     if not normalize:
         image = _of_type(image, plane.readers)
     draw_image(ax, image, shown, steps, size)

@@ -44,6 +44,8 @@ def overlay(
     window: Box,
     steps: Sequence[int],
     contrast: Contrast,
+    *,
+    planewise: bool = False,
 ) -> F32:
     """Add up the tiles, each in its colour.
 
@@ -60,6 +62,8 @@ def overlay(
     steps : tuple of int, shape (ndim,)
         Every how many voxels one is shown, per axis, from the window's corner on.
     contrast : Contrast
+    planewise : bool
+        As in `sampled`.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def overlay(
     shape = tuple(-(-n // s) for n, s in zip(window.shape, steps, strict=True))
     parts = []
     for box, reader, colour in zip(boxes, readers, colours, strict=True):
-        found = sampled(reader, box, window, steps)
+        found = sampled(reader, box, window, steps, planewise=planewise)
         if found is not None:
             parts.append((*found, np.asarray(colour, np.float32)))
     black = _black([values for _, values, _ in parts], contrast.black)
@@ -83,9 +87,20 @@ def overlay(
 
 
 def sampled(
-    reader: Reader, box: Box, window: Box, steps: Sequence[int]
+    reader: Reader, box: Box, window: Box, steps: Sequence[int], *, planewise: bool = False
 ) -> tuple[tuple[slice, ...], F32] | None:
     """Return every n-th voxel that an image has in a window.
+
+    Parameters
+    ----------
+    reader : Reader
+    box, window : Box
+        Where the image lies, and what is shown, voxels.
+    steps : tuple of int
+        Every how many voxels one is shown, per axis.
+    planewise : bool
+        Read what is shown along the last axis one by one: for stacks seen from the side, whose
+        compressed planes would else all be decoded.
 
     Returns
     -------
@@ -106,9 +121,19 @@ def sampled(
     corners = list(zip(ends, window.lower, steps, strict=True))
     lower: Point = tuple(w + first * s for (first, _), w, s in corners)
     upper: Point = tuple(w + (end - 1) * s + 1 for (_, end), w, s in corners)
-    voxels = reader.read(Box(lower, upper).relative_to(box.lower))
-    values = voxels[tuple(slice(None, None, s) for s in steps)].astype(np.float32)
+    asked = Box(lower, upper).relative_to(box.lower)
+    apart = _planes(asked, steps[-1]) if planewise else [asked]
+    strides = tuple(slice(None, None, s) for s in steps)
+    parts = [reader.read(part)[strides].astype(np.float32) for part in apart]
+    values = np.concatenate(parts, axis=-1)
     return tuple(slice(*e) for e in ends), np.nan_to_num(values, copy=False)
+
+
+def _planes(box: Box, step: int) -> list[Box]:
+    return [
+        Box((*box.lower[:-1], k), (*box.upper[:-1], k + 1))
+        for k in range(box.lower[-1], box.upper[-1], step)
+    ]
 
 
 def _black(values: list[F32], percentile: float | None) -> float:
