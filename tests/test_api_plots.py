@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -359,3 +365,32 @@ def test_plots_of_real_tiles(name):
     assert len(rectangles(ax)) == len(files)
     assert set(texts(ax)) == {path.stem for path in files.values()}
     assert max(ax.get_images()[0].get_array().shape) <= 1600
+
+
+def test_matplotlib_is_imported_when_something_is_drawn():
+    code = (
+        "import sys, numpy as np, stitchlib as sl\n"
+        "layout = sl.Layout([sl.Source(np.ones((4, 4)))])\n"
+        "layout.overlay(), sl.layout_coloring(layout)\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "layout.plot()\n"
+        "assert 'matplotlib' in sys.modules\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "MPLBACKEND": "Agg"}
+    )
+
+
+def test_the_gallery_shows_its_pictures():
+    docs = Path(__file__).parents[1] / "docs"
+    shown = re.findall(r"!\[[^]]+\]\((.*)\)", (docs / "gallery.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(f"gallery/{p.name}" for p in (docs / "gallery").iterdir())
+
+
+@pytest.mark.slow
+def test_the_gallery_can_be_made_again(tmp_path):
+    from benchmarks import gallery
+
+    gallery.main(tmp_path)
+    made = {p.name for p in tmp_path.iterdir()}
+    assert made == {p.name for p in gallery.FOLDER.iterdir()}
