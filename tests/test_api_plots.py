@@ -213,6 +213,9 @@ def test_plots_of_sources_and_overlaps(stacks, ax):
 def test_plots_of_layouts_of_one_axis_are_refused():
     with pytest.raises(InputError, match="1 axes cannot be plotted"):
         sl.Source(np.ones(5)).plot()
+    with pytest.raises(InputError, match="coordinate = 9"):
+        sl.Source(np.ones((5, 5, 5))).plot(coordinate=9)
+    assert not plt.get_fignums()  # no empty figure is left
 
 
 # Alignments.

@@ -13,7 +13,7 @@ from stitchlib.core.boxes import Box, hull
 from stitchlib.core.shifts import shift_range, whole_numbers
 from stitchlib.errors import InputError
 from stitchlib.plotting.colours import PAIR, Colour, colour_numbers, default_colours, palette
-from stitchlib.plotting.figures import Plane, draw_slice, new_axes, plane_of, sizes
+from stitchlib.plotting.figures import Plane, draw_slice, plane_of
 from stitchlib.plotting.overlays import Contrast, overlay
 
 if TYPE_CHECKING:
@@ -290,17 +290,12 @@ def draw(
     axes: tuple[int, int] | None = None,
 ) -> Axes:
     """Draw sources in boxes, on new axes where none are given."""
-    if axes is None:
-        axes = kept_axes(sources)
-    if ax is None:
-        own = tuple(d for d in range(3) if d != axis) if len(window.lower) == 3 else axes
-        shown = plane_of(window, axis) if len(window.lower) > 1 else Box((0, 0), (1, 1))
-        ax = new_axes(shown, sizes(voxel_size, own))
     return draw_slice(
         ax, boxes, [source.reader for source in sources],
         names=[label(source) for source in sources] if annotate else None,
         axis=axis, coordinate=coordinate, window=window, colours=colours, percentile=percentile,
-        normalize=normalize, voxel_size=voxel_size, axes=axes,
+        normalize=normalize, voxel_size=voxel_size,
+        axes=kept_axes(sources) if axes is None else axes,
     )  # fmt: skip
 
 

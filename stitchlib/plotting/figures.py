@@ -129,7 +129,7 @@ class _Planes:
 
 
 def draw_slice(
-    ax: Axes,
+    ax: Axes | None,
     boxes: Sequence[Box],
     readers: Sequence[Reader],
     *,
@@ -149,8 +149,8 @@ def draw_slice(
 
     Parameters
     ----------
-    ax : Axes
-        Of matplotlib; drawn into.
+    ax : Axes or None
+        Of matplotlib; drawn into. None = new ones, on a figure of pyplot.
     boxes : list of Box
         Where the tiles lie, 2 or 3 axes, voxels.
     readers : list of Reader
@@ -183,7 +183,7 @@ def draw_slice(
     Returns
     -------
     Axes
-        ``ax``.
+        ``ax``, or the new ones.
 
     Raises
     ------
@@ -196,6 +196,8 @@ def draw_slice(
     plane = Plane.of(boxes, readers, axis, coordinate, shown, axes)
     shown = plane_of(shown, axis)
     size = sizes(voxel_size, plane.axes)
+    if ax is None:
+        ax = new_axes(shown, size)
     every = default_colours(boxes) if colours is None else colours
     own = [every[i] for i in plane.numbers]
     steps = _steps(shown, size, _pixels(ax) if pixels is None else pixels)
