@@ -222,3 +222,11 @@ def test_planes_one_by_one_are_the_same_as_all_at_once(steps):
     )
     assert where == same
     assert np.array_equal(values, once)
+
+
+def test_borders_of_tiny_tiles_are_thin():
+    boxes = [Box.at((9 * i, 0), (10, 1000)) for i in range(100)]
+    thin = draw_slice(axes(), boxes, [Counting((10, 1000))] * 100).patches[0].get_linewidth()
+    thick = draw_slice(axes(), boxes[:1], [Counting((10, 1000))]).patches[0].get_linewidth()
+    assert 0 < thin < 0.5
+    assert thick <= 1

@@ -321,11 +321,17 @@ def draw_borders(
     """Draw the borders of boxes of two axes, and their names where there is room."""
     from matplotlib.patches import Rectangle
 
+    smallest = min(
+        (n * s for box in boxes for n, s in zip(box.shape, size, strict=True)), default=1
+    )
+    width_points = min(1.0, smallest * _points(ax) / 20)  # borders of tiny tiles don't hide them
     patches = []
     for box, colour in zip(boxes, colours, strict=True):
         corner = (box.lower[0] * size[0], box.lower[1] * size[1])
         width, height = (n * s for n, s in zip(box.shape, size, strict=True))
-        patches.append(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=1))
+        patches.append(
+            Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=width_points)
+        )
         ax.add_patch(patches[-1])
     if names is None:
         return
@@ -354,8 +360,7 @@ def write_names(
     """Write into boxes of two axes, as large as there is room, and nothing illegible."""
     from matplotlib import patheffects
 
-    span = abs(ax.get_xlim()[1] - ax.get_xlim()[0]) or 1.0
-    points = _drawn(ax)[0] * 72 / ax.figure.dpi / span
+    points = _points(ax)
     written: list[tuple[float, float]] = []
     for box, name in zip(boxes, names, strict=True):
         letters = max(len(name), 1)
@@ -369,6 +374,12 @@ def write_names(
             x, y, name, ha="center", va="center", fontsize=room, color=color, clip_on=True,
             path_effects=[patheffects.withStroke(linewidth=1.5, foreground=background)],
         )  # fmt: skip
+
+
+def _points(ax: Axes) -> float:
+    """Return how many points long a unit of the x axis is."""
+    span = abs(ax.get_xlim()[1] - ax.get_xlim()[0]) or 1.0
+    return _drawn(ax)[0] * 72 / ax.figure.dpi / span
 
 
 def _drawn(ax: Axes) -> tuple[float, float]:
