@@ -26,7 +26,7 @@ Overlap = float | int | tuple[float, float]
 class AlignOptions:
     """How neighbours are aligned."""
 
-    method: Literal["auto", "exact"]
+    method: Literal["auto", "exact", "mip"]
     """Where candidates come from."""
     measure: str
     """'ncc' or 'ssd'."""
@@ -116,7 +116,6 @@ class Config:
 
 # Keys of the contract that are not built yet: (path, values that are, what to write instead).
 _PENDING: tuple[tuple[tuple[str, ...], tuple[Any, ...], str], ...] = (
-    (("align", "method"), ("auto", "exact"), "use 'auto' or 'exact'"),
     (("output", "formats"), (["bdv"],), "use [bdv]"),
 )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -22,7 +22,7 @@ from stitchlib.core.shifts import Interval, SearchRange, whole_numbers
 from stitchlib.core.signal import Background, Clip, measurable
 from stitchlib.errors import InputError, NoOverlapError
 from stitchlib.io.images import Reader
-from stitchlib.io.views import Cropped, Projected, whole
+from stitchlib.io.views import Cropped, Held, Projected, whole
 
 log = logging.getLogger(__name__)
 
@@ -242,6 +242,7 @@ def measure_projections(task: Task, tiling: int, depth: int, options: Options) -
     candidate; the combination that agrees best in all voxels of the overlap is taken, and its
     quality is that of the voxels.
     """
+    task = _held(task, tiling, depth)
     found = []
     for axis in range(task.ndim):
         tiled = axis == tiling
@@ -265,6 +266,23 @@ def measure_projections(task: Task, tiling: int, depth: int, options: Options) -
         (match for match in tried if match is not None),
         key=lambda match: (-match.quality, sum(s * s for s in match.shift), match.shift),
     )
+
+
+def _held(task: Task, tiling: int, depth: int) -> Task:
+    """Return the task with everything that its projections and shifts need read, once."""
+    reached = reachable(task.pre.shape, task.post.shape, task.shifts.shifted(task.nominal))
+    planes = [
+        facing_planes(task, axis, depth) if axis == tiling else common_planes(task, axis)
+        for axis in range(task.ndim)
+    ]
+    images = []
+    for side, (image, box) in enumerate(zip((task.pre, task.post), reached, strict=True)):
+        lower, upper = list(box.lower), list(box.upper)
+        for axis, ranges in enumerate(planes):
+            lower[axis] = min(lower[axis], ranges[side][0])
+            upper[axis] = max(upper[axis], ranges[side][1])
+        images.append(Held.of(image, Box(tuple(lower), tuple(upper))))
+    return replace(task, pre=images[0], post=images[1])
 
 
 def _agreement(task: Task, shift: Point, options: Options) -> Match | None:

@@ -85,7 +85,6 @@ CHOICES = {
 
 # What stitchlib does so far, of that. Whatever joins the code joins here.
 SUPPORTED = {
-    "align.method": ["auto", "exact"],
     "output.formats": [["bdv"]],
 }
 
@@ -181,10 +180,9 @@ def test_every_value_of_the_contract_is_accepted_or_refused_by_name(key, value):
 
 def test_several_problems_are_named_at_once():
     message = refused(
-        {"align": {"method": "mip"}, "output": {"formats": ["ims"], "chunk": 64, "shard": 65}},
-        "align.method", "output.formats", "output.shard",
-    )  # fmt: skip
-    assert len(message.splitlines()) == 3
+        {"output": {"formats": ["ims"], "chunk": 64, "shard": 65}}, "output.formats", "output.shard"
+    )
+    assert len(message.splitlines()) == 2
     message = refused({"algin": {}, "output": {"levels": 0}}, "'algin'", "output.levels = 0")
     assert len(message.splitlines()) == 2
 

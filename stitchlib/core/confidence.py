@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from statistics import fmean
 from typing import Self
 
 from stitchlib.core.evidence import Evidence
@@ -44,6 +47,37 @@ class Features:
         return cls(
             evidence.odds, evidence.odds_axis, evidence.chance, agree, evidence.border, rival
         )
+
+    @classmethod
+    def of_projections(
+        cls,
+        odds: Sequence[Sequence[float]],
+        chance: Sequence[float],
+        rival: Sequence[float],
+        fixed: tuple[bool, ...],
+    ) -> Self:
+        """Put together what projections along all axes say about one displacement.
+
+        They show the same voxels, so what they say does not add up: their mean counts, and the
+        nearest rival.
+
+        Parameters
+        ----------
+        odds : sequence of sequence of float
+            Per axis, the log-odds along it in every projection that has it.
+        chance, rival : sequence of float
+            Of every projection.
+        fixed : tuple of bool
+            The axes along which there is one displacement only.
+        """
+        axes = tuple(
+            math.inf if there else fmean(max(-_NO_RIVAL, min(v, _NO_RIVAL)) for v in values)
+            for there, values in zip(fixed, odds, strict=True)
+        )
+        searched = [value for value in axes if not math.isinf(value)]
+        whole = reduce(_both, searched) if searched else 1e6
+        nobody = (math.inf,) * len(axes)
+        return cls(whole, axes, fmean(chance), nobody, (False,) * len(axes), min(rival))
 
     def together(self, rough: Features, border: tuple[bool, ...]) -> Features:
         """Return what a decision at full resolution and the coarse one it follows say together."""

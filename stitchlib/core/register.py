@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,13 +20,17 @@ from stitchlib.core.correlate import search as exact_search
 from stitchlib.core.evidence import Evidence, weigh
 from stitchlib.core.filters import filtered
 from stitchlib.core.lags import covariances
+from stitchlib.core.mips import combined, projections, without
 from stitchlib.core.peaks import Measure, score
+from stitchlib.core.searches import feasible
 from stitchlib.core.shifts import SearchRange
 from stitchlib.errors import NoOverlapError
 
-Method = Literal["auto", "exact"]
+Method = Literal["auto", "exact", "mip"]
 """``"exact"``: every displacement at full resolution; ``"auto"``: large images on a coarse level
-first, decided at full resolution, and exact where that leaves a doubt."""
+first, decided at full resolution, and exact where that leaves a doubt; ``"mip"``: a candidate from
+maximum projections along all axes, decided at full resolution. Of images that are planes,
+projections tell nothing: ``"mip"`` is ``"auto"`` there."""
 
 CLEAR = 0.9999
 """Confidence from which no other filter is tried."""
@@ -86,7 +91,7 @@ def register(
         Least extent of the overlap per axis, voxels.
     nominal : tuple of int, optional
         Among equally good displacements the nearest to this one wins (measure ``"ssd"``).
-    method : {"auto", "exact"}
+    method : {"auto", "exact", "mip"}
         Where candidates come from.
     measure : {"ncc", "ssd"}
         What is best. With ``"ssd"`` the displacement is that of the least mean squared difference,
@@ -109,7 +114,10 @@ def register(
             pre, post, search, measure=measure, nominal=centre, min_overlap=least
         ).displacement
     view = None
-    if method == "auto" and at is None and pre.size + post.size >= COARSE_FROM:
+    solid = pre.ndim == 3 and min(pre.shape + post.shape) > 1
+    if method == "mip" and at is None and solid:
+        return _match(_from_projections((pre, post), search, least), (pre, post), measure)
+    if method != "exact" and at is None and pre.size + post.size >= COARSE_FROM:
         view = _from_coarse((pre, post), search, least)
     if view is None or view.confidence < CERTAIN:
         view = _surest(weighings(pre, post, search, least, at))
@@ -145,18 +153,64 @@ def _from_coarse(images: Images, search: SearchRange, least: Point) -> Weighing 
         return None
     local = around(rough.evidence.displacement, by, search)
     for most in DECIDE_ON:
-        found = _decided(images, local, rough, most)
+        found = _decided(images, local, rough.features, most)
         if found.confidence >= CERTAIN:
             break
     return found
 
 
-def _decided(images: Images, local: SearchRange, rough: Weighing, most: int) -> Weighing:
+def _from_projections(images: Images, search: SearchRange, least: Point) -> Weighing:
+    """Find candidates from projections, filter after filter, and decide them at full resolution.
+
+    A candidate is as sure as its place in the range of the projections, and as the voxels about it.
+    """
+    possible = feasible(images[0].shape, images[1].shape, search, least)
+    middle = tuple((a + b) // 2 for a, b in zip(possible.lower, possible.upper, strict=True))
+    projected = projections(images, middle)
+    tried: set[Point] = set()
+
+    def views() -> Iterator[Weighing]:
+        for width, flat in FILTERS:
+            candidate = combined(projected, possible, width, flat=flat)
+            if candidate is None or candidate in tried:
+                continue
+            tried.add(candidate)
+            rough = _in_projections(projected, possible, candidate)
+            local = around(candidate, (1,) * len(candidate), possible)
+            for most in DECIDE_ON:
+                found = _decided(images, local, rough, most)
+                if found.confidence >= CERTAIN:
+                    break
+            yield found
+
+    found = views()
+    first = next(found, None)
+    if first is None:
+        return _surest(weighings(*images, possible, least))
+    return _surest(itertools.chain((first,), found))
+
+
+def _in_projections(projected: list[Images], search: SearchRange, at: Point) -> Features:
+    """Tell how a displacement stands out of the range in the projections, in the mean of them."""
+    odds: list[list[float]] = [[] for _ in at]
+    chance, rival = [], []
+    for axis, images in enumerate(projected):
+        ones = (1,) * (len(at) - 1)
+        view = _surest(weighings(*images, search.without(axis), ones, without(at, axis)))
+        chance.append(view.features.chance)
+        rival.append(view.features.rival)
+        kept = (other for other in range(len(at)) if other != axis)
+        for other, value in zip(kept, view.features.odds_axis, strict=True):
+            odds[other].append(value)
+    return Features.of_projections(odds, chance, rival, tuple(n == 1 for n in search.shape))
+
+
+def _decided(images: Images, local: SearchRange, rough: Features, most: int) -> Weighing:
     """Decide a candidate on so many voxels of the overlap, at full resolution."""
     parts, shifted, moved = central(images, local, most)
     ones = (1,) * len(moved)
     fine = _surest(weighings(*parts, shifted, ones))
-    features = fine.features.together(rough.features, fine.evidence.border)
+    features = fine.features.together(rough, fine.evidence.border)
     found = tuple(d + k for d, k in zip(fine.evidence.displacement, moved, strict=True))
     refined = tuple(d + k for d, k in zip(fine.evidence.refined, moved, strict=True))
     evidence = replace(fine.evidence, displacement=found, refined=refined)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,12 @@ class Sums:
 
 def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Sums:
     """Sum values and squares over all windows, in int64 wherever that cannot overflow."""
+    if image.data.shape[1] == 1 < image.data.shape[0]:
+        # Rows are summed much faster than planes of one row each.
+        turned = replace(image, data=image.data.swapaxes(0, 1))
+        sums = window_sums(turned, [windows[1], windows[0], windows[2]])
+        plain, squares = (array.swapaxes(0, 1) for array in (sums.plain, sums.squares))
+        return replace(sums, plain=plain, squares=squares)
     edges = [np.unique(np.concatenate(pair)) for pair in windows]
     reach = _reach(image)
     exact = image.exact and reach * reach * image.data.size < 2**62

@@ -185,6 +185,30 @@ class Cropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """An image of which one box was read and is in memory; nothing else of it can be read."""
+
+    shape: Point
+    dtype: np.dtype[Any]
+    order: str
+    box: Box
+    """What is in memory."""
+    array: NDArray[Any]
+    """Its voxels."""
+
+    @classmethod
+    def of(cls, image: Reader, box: Box) -> Held:
+        """Read a box."""
+        return cls(image.shape, image.dtype, image.order, box, image.read(box))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the voxels of ``box``, inside what is in memory: a view."""
+        if not self.box.contains(box):
+            raise InputError(f"{box} is not inside of what was read, {self.box}")
+        return self.array[box.relative_to(self.box.lower).slices()]
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """An image without the axes along which it has one voxel."""
 
