@@ -79,7 +79,7 @@ def file_change(name: str, old: Content, new: Content) -> str:
     """Tell what changed of a tile's file, or '' where nothing did."""
     if _image(old) != _image(new):
         return f"{name}: another file ({_image(old)} → {_image(new)})"
-    if (old["size"], old["mtime_ns"]) == (new["size"], new["mtime_ns"]):
+    if all(old.get(key) == new.get(key) for key in ("size", "mtime_ns", "planes")):
         return ""
     text = f"{name}: file changed ({_date(old['mtime_ns'])} → {_date(new['mtime_ns'])}"
     if old["size"] != new["size"]:

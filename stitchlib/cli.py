@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stitchlib._version import __version__
-from stitchlib.errors import StitchlibError
+from stitchlib.errors import InputError, StitchlibError
 
 if TYPE_CHECKING:
     from stitchlib.runs import Run
@@ -48,6 +48,96 @@ def _load(path: Path) -> Run:
     from stitchlib.runs import Run
 
     return Run.of(load_config(path).raw)
+
+
+# tiles
+
+
+def _tiles_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="a folder of images, images, a tag expression in quotes, a TileConfiguration.txt, or "
+        "a CSV of positions",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="SHEET", help="the sheet, tiles.tsv; without it, only "
+        "what was found is told"
+    )  # fmt: skip
+    parser.add_argument("--config", type=Path, help="also write a starting configuration")
+    parser.add_argument(
+        "--overlap", type=_values, metavar="X[,Y[,Z]]", help="overlap of neighbours: 0.1 = a tenth "
+        "of the tile, 100 = voxels; else as measured on a few pairs"
+    )  # fmt: skip
+    parser.add_argument(
+        "--voxel-size", type=_values, metavar="X,Y[,Z]", help="µm; else what the files say"
+    )
+    parser.add_argument("--unit", choices=("um", "voxels"), help="of a table's positions")
+    parser.add_argument(
+        "--grid", type=_grid, metavar="COLUMNSxROWS", help="grid of tiles with running numbers"
+    )
+    parser.add_argument(
+        "--order",
+        choices=("rows", "rows-snake", "columns", "columns-snake"),
+        default="rows",
+        help="how running numbers go over the grid (default: %(default)s); snake: every second "
+        "row or column runs back",
+    )
+    parser.add_argument(
+        "--stage", action="store_true", help="stage positions in the files count, not their names"
+    )
+    parser.add_argument("--swap-xy", action="store_true", help="x and y are the other way round")
+    parser.add_argument(
+        "--flip", choices=("x", "y"), action="append", default=[], help="the axis runs backwards"
+    )
+    parser.add_argument(
+        "--no-trial", action="store_true", help="do not look at any overlap on the pixels"
+    )
+
+
+def _values(text: str) -> tuple[float, ...]:
+    try:
+        values = [float(part) if "." in part else int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or min(values) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: one to three numbers above 0, as in 0.1,0.15")
+    return tuple(values)
+
+
+def _grid(text: str) -> tuple[int, int]:
+    columns, _, rows = text.partition("x")
+    if not (columns.isdigit() and rows.isdigit() and int(columns) and int(rows)):
+        raise argparse.ArgumentTypeError(f"{text!r}: columns and rows, as in 4x3")
+    return int(columns), int(rows)
+
+
+def _tiles(args: argparse.Namespace) -> None:
+    from stitchlib.tiling.sheet import make, refuse_existing, summary, write
+    from stitchlib.tiling.sources import Options
+    from stitchlib.tiling.verdict import Turn
+
+    if args.config and not args.output:
+        raise InputError("--config names a configuration for a sheet; say where with -o tiles.tsv")
+    refuse_existing([args.output, args.config])
+    size = (*(args.voxel_size or ()), None, None, None)
+    overlap = args.overlap or ()
+    overlap = overlap * 2 if len(overlap) == 1 else overlap
+    sheet = make(
+        args.sources,
+        Options(size[:3], args.unit, args.grid, args.order, args.stage),
+        turn=Turn(args.swap_xy, tuple("xy".index(axis) for axis in sorted(set(args.flip)))),
+        overlap=dict(enumerate(overlap)),
+        tried=not args.no_trial,
+    )
+    for line in summary(sheet):
+        print(line)
+    for line in sheet.warnings:
+        print(f"WARNING: {line}")
+    if args.output:
+        for path in write(sheet, args.output, args.config, args.sources):
+            print(f"wrote {path}")
 
 
 # status
@@ -101,6 +191,24 @@ def _positions(args: argparse.Namespace) -> None:
 
 
 COMMANDS = {
+    "tiles": Command(
+        "make a tile sheet and a starting configuration from files",
+        "Find the tiles, tell what was found, try a few overlaps on the pixels, and write the "
+        "sheet. Nothing is overwritten, and without -o nothing is written.\n\n"
+        "  stitchlib tiles raw -o tiles.tsv --config config.yaml\n"
+        "      a folder: what its file names mean is guessed, and said\n"
+        "  stitchlib tiles 'raw/brain_<Y,2>_<X,2>_C<C,1>.tif' -o tiles.tsv\n"
+        "      a tag expression, in quotes: <X> column, <Y> row, <Z> plane (or layer of stacks),\n"
+        "      <C> channel, <I> running number (with --grid), <W> well; <X,2> has two digits\n"
+        "  stitchlib tiles TileConfiguration.txt -o tiles.tsv\n"
+        "      positions from Fiji's stitching\n"
+        "  stitchlib tiles stage.csv --voxel-size 0.5,0.5,2 -o tiles.tsv\n"
+        "      a table with columns path, x_um, y_um (or x_px, y_px), perhaps z, channel, dataset\n"
+        "  stitchlib tiles --stage raw/*.ome.tif -o tiles.tsv\n"
+        "      stage positions in OME-TIFF files",
+        _tiles_arguments,
+        _tiles,
+    ),
     "status": Command(
         "what is done, what would run, and why",
         "Tell what of a run is done, what the next run of snakemake would do, and why: which "
@@ -135,8 +243,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     top = argparse.ArgumentParser(
         prog="stitchlib",
-        description="Stitch overlapping microscopy tiles. Whole datasets are stitched by "
-        "snakemake; these commands look after such a run.",
+        description="Stitch overlapping microscopy tiles. `tiles` makes a sheet of a folder of "
+        "images, snakemake stitches it, and the other commands look after such a run.",
     )
     top.add_argument("--version", action="version", version=f"stitchlib {__version__}")
     top.add_argument("--verbose", "-v", action="store_true", help="tell more of what is done")

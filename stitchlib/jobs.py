@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stitchlib.errors import InputError, StitchlibError
+from stitchlib.io.planes import stamp
 
 
 def run_job(job: Callable[..., None]) -> None:
@@ -59,9 +60,9 @@ def unchanged(images: Iterable[Mapping[str, Any]], folder: Path, result: Path) -
 def _check_images(images: Iterable[Mapping[str, Any]], folder: Path) -> None:
     for image in images:
         path = folder / image["path"]
-        stat = path.stat()
-        if (stat.st_size, stat.st_mtime_ns) != (image["size"], image["mtime_ns"]):
+        size, date, planes = stamp(path)
+        if (size, date, planes) != (image["size"], image["mtime_ns"], image.get("planes", "")):
             raise InputError(
                 f"{path}: was replaced since the run was planned ({image['size']} bytes then, "
-                f"{stat.st_size} now; or its date differs). Start the run again"
+                f"{size} now; or its date differs). Start the run again"
             )

@@ -17,6 +17,7 @@ from stitchlib.errors import InputError
 from stitchlib.io.files import canonical_json, read_json, read_table, write_text
 from stitchlib.io.images import read_header
 from stitchlib.io.parts import WHOLE, Part
+from stitchlib.io.planes import is_pattern, stamp
 from stitchlib.schemas import schema
 
 _PENDING = {"key": None, "timepoint": 0}
@@ -35,6 +36,9 @@ class Image:
     """Date of the file's last change, nanoseconds."""
     part: Part = WHOLE
     """Which of its series, channels, … it is."""
+    planes: str = ""
+    """Digest of names, sizes and dates of a stack's files, where each plane is one; size is then
+    that of all, and the date the latest."""
 
     @property
     def name(self) -> str:
@@ -48,6 +52,7 @@ class Image:
             "size": self.size,
             "mtime_ns": self.mtime_ns,
             **self.part.as_json(),
+            **({"planes": self.planes} if self.planes else {}),
         }
 
 
@@ -218,9 +223,13 @@ def _check_unique(sheet: Path, rows: Iterable[tuple[int, str, str, str]]) -> Non
 def _stat(sheet: Path, paths: Iterable[str]) -> dict[str, Image]:
     """Size and date of every file, from one listing of each folder."""
     folders: dict[Path, list[str]] = {}
-    for path in dict.fromkeys(paths):
-        folders.setdefault((sheet.parent / path).parent, []).append(path)
     images, missing = {}, []
+    for path in dict.fromkeys(paths):
+        if is_pattern(Path(path)):
+            size, date, planes = stamp(sheet.parent / path)
+            images[path] = Image(path, size, date, planes=planes)
+            continue
+        folders.setdefault((sheet.parent / path).parent, []).append(path)
     for folder, members in folders.items():
         try:
             with os.scandir(folder) as entries:
@@ -250,7 +259,7 @@ def _headers(
 ) -> dict[Image, tuple[Point, str, bool]]:
     """Shape (x, y[, z]), type and whether it is RGB, remembered for files that did not change."""
     remembered = _remembered(cache_file)
-    keys = {image: f"{image.name}|{image.size}|{image.mtime_ns}" for image in images}
+    keys = {image: f"{image.name}|{image.size}|{image.mtime_ns}{image.planes}" for image in images}
     found: dict[str, Any] = {}
     for image, key in keys.items():
         if key not in remembered:

@@ -55,6 +55,9 @@ _READERS = {
     ".tiff": "stitchlib.io.tiff:TiffReader",
 }
 
+_PLANES = "stitchlib.io.planes:PlanesReader"
+"""Of paths with the tag <Z>: a stack with one file per plane."""
+
 
 def open_image(path: Path, part: Part = WHOLE) -> Reader:
     """Open the header of an image file.
@@ -94,14 +97,21 @@ def read_header(path: Path, part: Part) -> tuple[tuple[int, ...], str, bool]:
     return tuple(map(int, reader.shape)), str(reader.dtype), reader.rgb
 
 
+def known_suffixes() -> list[str]:
+    """Return the endings of files that can be read."""
+    return sorted(_READERS)
+
+
 def _opened(path: Path, part: Part) -> FileReader:
     target = _READERS.get(path.suffix.lower())
     if target is None:
         known = ", ".join(sorted(_READERS))
         raise InputError(f"{path}: no reader for files named {path.suffix!r}; known: {known}")
-    if path.is_dir():
+    if "<Z" in str(path):
+        target = _PLANES
+    elif path.is_dir():
         raise InputError(f"{path}: is a directory, not an image file")
-    if not path.exists():
+    elif not path.exists():
         raise InputError(f"{path}: there is no such file")
     module, _, name = target.partition(":")
     reader: FileReader = getattr(import_module(module), name)(path, part)

@@ -1,0 +1,1 @@
+"""A tile sheet from files: `stitchlib tiles`."""
