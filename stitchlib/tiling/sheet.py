@@ -94,9 +94,7 @@ def make(
     if not known.sure and not turn and (better := turn_of(trial)):
         found = sheet_order(better.apply(found))
         trial = _trial(found)
-        remarks.append(
-            f"rows and columns: as the pixels say ({better.as_options()})"
-        )
+        remarks.append(f"rows and columns: as the pixels say ({better.as_options()})")
     headers = {f: read_header(f.path, f.part) for f in found}
     shapes = {f: header[0] for f, header in headers.items()}
     extent = tuple(max((*s, 1)[d] for s in shapes.values()) for d in range(3))
