@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.boxes import Point
+from stitchlib.core.boxes import Box, Point
 from stitchlib.core.confidence import CERTAIN
 from stitchlib.core.correlate import reachable
 from stitchlib.core.filters import has_content
@@ -19,8 +19,9 @@ from stitchlib.core.register import Match, Method, register, register_bytes
 from stitchlib.core.shifts import SearchRange
 from stitchlib.core.signal import Clip
 from stitchlib.errors import NoOverlapError
-from stitchlib.io.images import Reader, open_planned
+from stitchlib.io.images import FileReader, Reader, open_planned
 from stitchlib.io.parts import Part
+from stitchlib.io.views import Held
 from stitchlib.pairs import Link, Pair
 
 VERSION = 3
@@ -43,30 +44,75 @@ def align_block(card: Mapping[str, Any], folder: Path) -> list[Link]:
     folder : Path
         Where relative tile paths start.
     """
-    readers: dict[str, Reader] = {}
+    images = card["images"]
 
-    def reader(tile: str) -> Reader:
-        if tile not in readers:
-            image = card["images"][tile]
-            readers[tile] = open_planned(
-                folder / image["path"], image["shape"], card["dtype"], Part.from_json(image)
-            )
-        return readers[tile]
+    def opened(tile: str) -> FileReader:
+        image = images[tile]
+        path = folder / image["path"]
+        return open_planned(path, image["shape"], card["dtype"], Part.from_json(image))
 
     pairs = [Pair.from_json(value) for value in card["pairs"]]
+    shapes = {name: tuple(image["shape"]) for name, image in images.items()}
+    strips = _Strips(pairs, _compared(pairs, shapes), opened)
     clip = Clip.parse(card.get("clip"))
     return [
         align_pair(
             pair,
-            reader(pair.pre),
-            reader(pair.post),
+            *strips.take(number),
             card["measure"],
             clip=clip,
             method=card["method"],
             background=card["background"],
         )
-        for pair in pairs
+        for number, pair in enumerate(pairs)
     ]
+
+
+Side = tuple[int, int]
+"""Number of a pair in its job, and 0 for its pre or 1 for its post tile."""
+
+
+def _compared(
+    pairs: Sequence[Pair], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, dict[Side, Box]]:
+    """Return, for every tile, the parts of it that the pairs compare, in their order."""
+    found: dict[str, dict[Side, Box]] = {}
+    for number, pair in enumerate(pairs):
+        parts = reachable(shapes[pair.pre], shapes[pair.post], pair.search)
+        for side, (tile, part) in enumerate(zip((pair.pre, pair.post), parts, strict=True)):
+            found.setdefault(tile, {})[number, side] = part
+    return found
+
+
+class _Strips:
+    """What pairs compare of their tiles: read with a tile's first pair, dropped after their own.
+
+    So every tile is read once, and a plane of a compressed one decoded once, however many pairs of
+    the job it is in.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        parts: Mapping[str, Mapping[Side, Box]],
+        opened: Callable[[str], FileReader],
+    ) -> None:
+        self._pairs, self._parts, self._open = pairs, parts, opened
+        self._held: dict[Side, Held] = {}
+
+    def take(self, number: int) -> tuple[Held, Held]:
+        """Return what the pair of a number compares of its two tiles; once."""
+        pair = self._pairs[number]
+        for side, tile in enumerate((pair.pre, pair.post)):
+            if (number, side) not in self._held:
+                self._read(tile)
+        return self._held.pop((number, 0)), self._held.pop((number, 1))
+
+    def _read(self, tile: str) -> None:
+        reader, parts = self._open(tile), self._parts[tile]
+        arrays = reader.read_boxes(list(parts.values()))
+        for (key, box), array in zip(parts.items(), arrays, strict=True):
+            self._held[key] = Held(tuple(reader.shape), reader.dtype, reader.order, box, array)
 
 
 def align_pair(
@@ -169,18 +215,31 @@ def memory_needed(
     clipped: bool = False,
     luminance: bool = False,
 ) -> int:
-    """Return the most bytes that aligning one of the pairs allocates, its inputs included.
+    """Return the most bytes that aligning the pairs of a job allocates, their images included.
 
-    Clipped copies of the inputs may have 8 bytes a voxel; so have the two sums that make the
-    luminance of three colours.
+    Clipped copies may have 8 bytes a voxel; so have the two sums that make the luminance of three
+    colours. Two planes are decoded, or read, at a time.
     """
-    each = itemsize + (8 if clipped else 0) + (2 * itemsize + 16 if luminance else 0)
-    most = 0
-    for pair in pairs:
-        parts = reachable(shapes[pair.pre], shapes[pair.post], pair.search)
-        if any(part.empty for part in parts):
-            continue
-        by = tuple(a - b for a, b in zip(parts[0].lower, parts[1].lower, strict=True))
-        needed = register_bytes(parts[0].shape, parts[1].shape, _moved(pair.search, by), itemsize)
-        most = max(most, sum(part.size for part in parts) * each + needed)
+    parts = _compared(pairs, shapes)
+    most = held = 0
+    known: set[str] = set()
+    for number, pair in enumerate(pairs):
+        for tile in (pair.pre, pair.post):
+            if tile in known:
+                continue
+            known.add(tile)
+            sizes = [part.size for part in parts[tile].values()]
+            # Once as stored, maybe in another byte order or in three colours, and once as needed.
+            copies, sums = (5, 16 * max(sizes)) if luminance else (2, 0)
+            planes = 2 * shapes[tile][0] * shapes[tile][1] * itemsize * (3 if luminance else 1)
+            most = max(most, held + copies * sum(sizes) * itemsize + sums + planes)
+            held += sum(sizes) * itemsize
+        own = parts[pair.pre][number, 0], parts[pair.post][number, 1]
+        size = sum(part.size for part in own)
+        if not any(part.empty for part in own):
+            by = tuple(a - b for a, b in zip(own[0].lower, own[1].lower, strict=True))
+            search = _moved(pair.search, by)
+            needed = register_bytes(own[0].shape, own[1].shape, search, itemsize)
+            most = max(most, held + (8 * size if clipped else 0) + needed)
+        held -= size * itemsize
     return most

@@ -45,6 +45,9 @@ class FileReader(Reader, Protocol):
     def rgb(self) -> bool:
         """Whether the part is an RGB image, of which no voxels are read before one is chosen."""
 
+    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
+        """Read several boxes, and what they share of the file once."""
+
 
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Types whose blends are exact and that the formats written here hold."""
@@ -59,7 +62,7 @@ _PLANES = "stitchlib.io.planes:PlanesReader"
 """Of paths with the tag <Z>: a stack with one file per plane."""
 
 
-def open_image(path: Path, part: Part = WHOLE) -> Reader:
+def open_image(path: Path, part: Part = WHOLE) -> FileReader:
     """Open the header of an image file.
 
     Parameters
@@ -140,7 +143,7 @@ def open_planned(
     shape: Sequence[int],
     dtype: str,
     part: Part = WHOLE,
-) -> Reader:
+) -> FileReader:
     """Open a tile as a stack, and refuse it where it is not what the run was planned for."""
     reader = as_stack(open_image(path, part))
     if reader.shape != tuple(shape) or str(reader.dtype) != dtype:
@@ -151,14 +154,15 @@ def open_planned(
     return reader
 
 
-def as_stack(reader: Reader) -> Reader:
+def as_stack(reader: FileReader) -> FileReader:
     """Return the reader with three axes; a plane has one voxel along z."""
     return reader if len(reader.shape) == 3 else _Plane(reader)
 
 
 class _Plane:
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: FileReader) -> None:
         self._reader = reader
+        self.rgb = reader.rgb
         self.shape = (*reader.shape, 1)
         self.dtype = reader.dtype
         self.order = reader.order
@@ -166,3 +170,7 @@ class _Plane:
     def read(self, box: Box) -> NDArray[Any]:
         flat = Box(box.lower[:2], box.upper[:2])
         return self._reader.read(flat)[..., np.newaxis]
+
+    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
+        flat = [Box(box.lower[:2], box.upper[:2]) for box in boxes]
+        return [found[..., np.newaxis] for found in self._reader.read_boxes(flat)]

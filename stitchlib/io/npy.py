@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,10 @@ class NpyReader:
         self.order: Literal["C", "F"] = "F" if array.flags.f_contiguous else "C"
         self._stored: np.dtype[Any] = array.dtype
         self._offset: int = array.offset
+
+    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
+        """Read several boxes."""
+        return [self.read(box) for box in boxes]
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""

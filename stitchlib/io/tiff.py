@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Box
 from stitchlib.core.signal import luminance
 from stitchlib.errors import InputError
+from stitchlib.io import positioned
 from stitchlib.io.images import native
 from stitchlib.io.parts import COLOUR, WHOLE, Part
 
@@ -115,11 +117,53 @@ class TiffReader:
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""
+        if self._offset is None:
+            return self._image(self._decode([self._index(box)])[0])
+        return self._image(self._mapped(self._index(box)))
+
+    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
+        """Read several boxes into memory: of every plane, no byte twice, and no more than needed.
+
+        Planes of compressed files are decoded once.
+        """
+        if self._offset is None:
+            stacks = self._decode([self._index(box) for box in boxes])
+            return [self._image(stack) for stack in stacks]
+        stored = self._in_planes()
+        if stored is None:
+            return [self.read(box) for box in boxes]
+        flat = len(self.shape) == 2
+        solid = [Box((*b.lower, 0), (*b.upper, 1)) if flat else b for b in boxes]
+        try:
+            found = positioned.read_boxes(stored, solid)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
+        return [native(part[..., 0] if flat else part) for part in found]
+
+    def _in_planes(self) -> positioned.Stored | None:
+        """Return how the voxels lie in the file, None where planes are not rows of voxels."""
+        assert self._offset is not None  # noqa: S101 - asked for nothing else
+        item = self.dtype.itemsize
+        steps = [item * math.prod(self._stored[axis + 1 :]) for axis in range(len(self._stored))]
+        offset = self._offset + sum(
+            i * step for i, step in zip(self._chosen, steps, strict=True) if i >= 0
+        )
+        kept = [step for i, step in zip(self._chosen, steps, strict=True) if i == _KEPT][::-1]
+        if _COLOURS in self._chosen or kept[0] != item:
+            return None
+        strides = (kept[0], kept[1], kept[2] if len(kept) == 3 else 0)
+        dtype = self.dtype.newbyteorder(self._byteorder)
+        return positioned.Stored(self._path, offset, dtype, strides)
+
+    def _index(self, box: Box) -> _Index:
+        """Return the index of a box in the array that is stored."""
         kept = iter(box.slices()[::-1])
-        index = tuple(
+        return tuple(
             next(kept) if i == _KEPT else slice(None) if i == _COLOURS else i for i in self._chosen
         )
-        stack = self._decode(index) if self._offset is None else self._mapped(index)
+
+    def _image(self, stack: NDArray[Any]) -> NDArray[Any]:
+        """Return the image (x, y[, z]) that an indexed array is."""
         if _COLOURS in self._chosen:
             before = sum(i == _KEPT for i in self._chosen[: self._chosen.index(_COLOURS)])
             stack = luminance(np.moveaxis(stack, before, 0))
@@ -134,21 +178,30 @@ class TiffReader:
             raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
         return native(np.asarray(stack[index]))
 
-    def _decode(self, index: _Index) -> NDArray[Any]:
+    def _decode(self, indices: Sequence[_Index]) -> list[NDArray[Any]]:
+        """Decode the pages that indices need, each once."""
         assert self._paged is not None  # noqa: S101 - checked when it was opened
         numbers = np.arange(self._n_pages).reshape(self._stored[: self._paged])
-        wanted = numbers[index[: self._paged]]
-        shape, inside = self._stored[self._paged :], index[self._paged :]
-        extent = np.empty(0).reshape((0, *shape))[(slice(None), *inside)].shape[1:]
-        stack = np.empty((*wanted.shape, *extent), self.dtype)
+        shape = self._stored[self._paged :]
+        stacks = []
+        wanted: dict[int, list[tuple[NDArray[Any], Any, _Index]]] = {}
+        for index in indices:
+            inside = index[self._paged :]
+            pages_of = numbers[index[: self._paged]]
+            extent = np.empty(0).reshape((0, *shape))[(slice(None), *inside)].shape[1:]
+            stacks.append(np.empty((*pages_of.shape, *extent), self.dtype))
+            for where, number in np.ndenumerate(pages_of):
+                wanted.setdefault(int(number), []).append((stacks[-1], where, inside))
         try:
             with tifffile.TiffFile(self._path) as file:
                 pages = file.series[self._part.series].pages
-                for where, number in np.ndenumerate(wanted):
-                    stack[where] = _decoded(pages[int(number)]).reshape(shape)[inside]
+                for page_number in sorted(wanted):
+                    page = _decoded(pages[page_number]).reshape(shape)
+                    for stack, where, inside in wanted[page_number]:
+                        stack[where] = page[inside]
         except Exception as error:  # decoders raise many kinds on broken files
             raise InputError(f"{self._path}: cannot be decoded: {error}") from error
-        return stack
+        return stacks
 
 
 _Index = tuple[int | slice, ...]
