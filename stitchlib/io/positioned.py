@@ -44,14 +44,15 @@ def read_boxes(stack: Stored, boxes: Sequence[Box]) -> list[NDArray[Any]]:
         Where it is too short.
     """
     found = [np.empty(box.shape[::-1], stack.dtype) for box in boxes]
-    planes = sorted({z for box in boxes for z in range(box.lower[2], box.upper[2])})
+    wanted = [(box, part) for box, part in zip(boxes, found, strict=True) if not box.empty]
+    planes = sorted({z for box, _ in wanted for z in range(box.lower[2], box.upper[2])})
     with stack.path.open("rb", buffering=0) as file:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         for z in planes:
             here = [
                 (box, part[z - box.lower[2]])
-                for box, part in zip(boxes, found, strict=True)
+                for box, part in wanted
                 if box.lower[2] <= z < box.upper[2]
             ]
             start = stack.offset + z * stack.strides[2]
