@@ -13,10 +13,9 @@ from typing import Any, Literal, cast
 import jsonschema
 import yaml
 
+from stitchlib.core.boxes import AXES
 from stitchlib.errors import InputError
 from stitchlib.schemas import schema
-
-AXES = "xyz"
 
 Overlap = float | int | tuple[float, float]
 """Float: fraction of the tile; int: voxels; pair: the range that is searched."""

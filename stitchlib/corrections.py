@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from stitchlib.config import AXES, Config
+from stitchlib.config import Config
+from stitchlib.core.boxes import AXES
 from stitchlib.core.solve import least_squares
 from stitchlib.errors import InputError
 from stitchlib.io.files import read_table

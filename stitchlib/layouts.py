@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stitchlib.config import AXES
-from stitchlib.core.boxes import Point
+from stitchlib.core.boxes import AXES, Point
 from stitchlib.errors import InputError
 from stitchlib.io.files import canonical_json, read_json
 from stitchlib.io.parts import WHOLE, Part

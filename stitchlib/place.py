@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stitchlib.config import AXES
-from stitchlib.core.boxes import Point
+from stitchlib.core.boxes import AXES, Point
 from stitchlib.core.placement import Problem, Solution, follow_tree, optimise
 from stitchlib.core.robust import Links
 from stitchlib.core.solve import round_half_even

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from stitchlib.config import AXES
-from stitchlib.core.boxes import Point
+from stitchlib.core.boxes import AXES, Point
 from stitchlib.io.files import table_text
 
 COLUMNS = (

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stitchlib.config import AXES, Config
+from stitchlib.config import Config
+from stitchlib.core.boxes import AXES
 from stitchlib.errors import InputError
 from stitchlib.io.files import read_json, read_table
 

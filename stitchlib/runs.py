@@ -26,7 +26,8 @@ from stitchlib.corrections import Inputs, load_inputs
 from stitchlib.errors import InputError
 from stitchlib.io.files import digest_text, read_json
 from stitchlib.layouts import relative_location
-from stitchlib.pairs import Pair, plan_pairs
+from stitchlib.neighbours import plan_pairs
+from stitchlib.pairs import Pair
 from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
 from stitchlib.tiles import Dataset, Tile, load_datasets
 

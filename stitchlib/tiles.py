@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stitchlib.config import AXES, Config, Overlap
-from stitchlib.core.boxes import Box, Point, touching
+from stitchlib.config import Config, Overlap
+from stitchlib.core.boxes import AXES, Box, Point, touching
 from stitchlib.errors import InputError
 from stitchlib.sheets import Image, Row, load_sheet
 

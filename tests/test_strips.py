@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +152,16 @@ def test_a_job_keeps_to_the_memory_it_states(job, method):
     assert measured <= stated
     # Projections take less, but where they show nothing all is searched.
     assert stated <= 3 * measured or method == "mip"
+
+
+def test_an_align_job_imports_nothing_of_planning_or_drawing():
+    script = Path(__file__).parents[1] / "workflow" / "scripts" / "align.py"
+    heavy = ("jsonschema", "yaml", "h5py", "pandas", "matplotlib", "tqdm", "scipy.sparse")
+    code = (
+        "import runpy, sys; sys.argv = ['align.py']\n"
+        f"try: runpy.run_path({str(script)!r}, run_name='__main__')\n"
+        "except TypeError: pass\n"  # the job's arguments are missing
+        f"print([m for m in {heavy!r} if m in sys.modules], 'stitchlib.align' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[] True"

@@ -9,7 +9,7 @@ import pytest
 from stitchlib import sheets as module
 from stitchlib.config import parse_config
 from stitchlib.errors import InputError
-from stitchlib.pairs import neighbours
+from stitchlib.neighbours import neighbours
 from stitchlib.runs import Run
 from stitchlib.tiles import load_datasets
 

@@ -9,6 +9,9 @@ from typing import Self
 
 import numpy as np
 
+AXES = "xyz"
+"""Names of the axes, in the order of every point."""
+
 Point = tuple[int, ...]
 
 

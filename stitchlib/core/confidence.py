@@ -9,9 +9,9 @@ from functools import reduce
 from statistics import fmean
 from typing import Self
 
+from stitchlib.core.boxes import AXES
 from stitchlib.core.evidence import Evidence
 
-AXES = "xyz"
 CERTAIN = 0.99
 """Confidence from which a reason is not needed."""
 _LEAST, _MOST = -10.0, 30.0

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stitchlib.config import AXES
-from stitchlib.core.boxes import Point
+from stitchlib.core.boxes import AXES, Point
 from stitchlib.errors import InputError
 from stitchlib.io.images import Reader, as_stack, open_image, read_header
 from stitchlib.io.parts import WHOLE, Part

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stitchlib.config import AXES, Overlap
+from stitchlib.config import Overlap
+from stitchlib.core.boxes import AXES
 from stitchlib.errors import InputError
 from stitchlib.io.files import table_text, write_text
 from stitchlib.io.images import read_header

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stitchlib.config import AXES, Overlap
+from stitchlib.config import Overlap
+from stitchlib.core.boxes import AXES
 from stitchlib.tiling.found import Found, Triple
 from stitchlib.tiling.metadata import Lengths
 from stitchlib.tiling.trial import Trial, Tried
