@@ -7,8 +7,11 @@ not be copied, any function can be called, and the objects of the caller stay th
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from stitchlib.core.shifts import whole_number
@@ -80,6 +83,27 @@ def run(
         return list(_progress(pool.map(function, items), len(items), title, verbose))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def mapping(threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Give what calls a function for many items like `map`, on some threads.
+
+    The results come in order; no more than two items a thread are ahead of who takes them.
+    """
+    if threads <= 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="stitchlib") as pool:
+
+        def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Any:
+            left = iter(items)
+            ahead = deque(pool.submit(function, item) for item in islice(left, 2 * threads))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(function, item) for item in islice(left, 1))
+
+        yield mapped
 
 
 def _progress(

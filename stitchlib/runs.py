@@ -9,7 +9,7 @@ beside a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import floor
@@ -254,6 +254,18 @@ class DatasetRun:
                     f"{self.dataset.name!r} needs {needed} MB; allow as much, or lower "
                     "align.max_shift or align.overlap"
                 )
+        # Where tiles will lie is not known yet, but what a shard takes depends little on it.
+        nominal = [tile.nominal for tile in self.drawn]
+        self._check_shards(self._shards(self.volume_plan(nominal), nominal), limit)
+
+    def _check_shards(self, shards: Iterable[tuple[Card, ShardPlan]], limit: int) -> None:
+        for card, shard in shards:
+            needed = _shard_mb(shard)
+            if needed > limit:
+                raise InputError(
+                    f"resources.mem_mb = {limit}: stitching {card.name} of dataset "
+                    f"{self.dataset.name!r} needs {needed} MB; allow as much, or lower output.chunk"
+                )
 
     def write_cards(self) -> None:
         """Write the cards known before the placement."""
@@ -396,6 +408,8 @@ class DatasetRun:
         key = digest_text(self.place_record.read_text(encoding="utf-8"))
         if key not in self._wanted:
             finish = self.after(self.positions())
+            if self.config.mem_mb is not None:
+                self._check_shards(finish.shards, self.config.mem_mb)
             for card, _ in finish.shards:
                 card.write(self.folder)
             finish.last.write(self.folder)
@@ -471,9 +485,12 @@ def card_mb(card: Mapping[str, Any]) -> int:
         pairs = [Pair.from_json(value) for value in card["pairs"]]
         rgb = any("luminance" in image for image in card["images"].values())
         needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card, luminance=rgb)
-    else:
-        needed = stitch.memory_needed(ShardPlan.from_json(card))
-    return BASE_MB + needed // 2**20
+        return BASE_MB + needed // 2**20
+    return _shard_mb(ShardPlan.from_json(card))
+
+
+def _shard_mb(shard: ShardPlan) -> int:
+    return BASE_MB + stitch.memory_needed(shard) // 2**20
 
 
 def tables_of(folder: str, digest: str) -> list[str]:

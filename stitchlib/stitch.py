@@ -23,6 +23,7 @@ from stitchlib.io.hdf5 import create_dataset
 from stitchlib.io.images import Reader, open_planned
 from stitchlib.io.parts import Part
 from stitchlib.io.sinks import Target
+from stitchlib.io.spool import DECODED_BYTES, Spool
 from stitchlib.levels import level_box, levels_bytes, slab_shape, write_levels
 from stitchlib.plans import FusionPlan, ShardPlan, fusion_bytes
 
@@ -246,7 +247,7 @@ def stitch_window(
     parallel.run(make, slabs, processes=processes, verbose=verbose, title="stitching")
 
 
-def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
+def stitch_shard(plan: ShardPlan, folder: Path, path: Path, threads: int = 1) -> None:
     """Make one shard: fuse its tiles, halve for its pyramid levels, compress, write.
 
     Parameters
@@ -257,39 +258,49 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path) -> None:
         Where relative tile paths start.
     path : Path
         HDF5 file that is made: one dataset a level, named '0', '1', …
+    threads : int
+        Chunks that are compressed at one time.
     """
-    sources = [
+    images = [
         open_planned(folder / image["path"], box.shape, plan.dtype, Part.from_json(image))
         for image, box in plan.tiles
     ]
-    fusion = FusionPlan.of(
-        [box for _, box in plan.tiles], plan.box, plan.blending, planes=plan.planes
-    )
-    dtype = np.dtype(plan.dtype)
+    boxes = [box for _, box in plan.tiles]
+    fusion = FusionPlan.of(boxes, plan.box, plan.blending, planes=plan.planes)
+    factors = [factor for factor, _ in plan.levels]
+    with (
+        replacing(path) as temporary,
+        Spool(path.parent) as spool,
+        h5py.File(temporary, "w") as file,
+        parallel.mapping(threads) as mapped,
+    ):
+        # A plane is needed by every column that it reaches.
+        parts = [plan.box.intersection(box).relative_to(box.lower) for box in boxes]
+        sources = [spool.reader(image, part) for image, part in zip(images, parts, strict=True)]
 
-    def fused(box: Box) -> NDArray[Any]:
-        out = np.empty(box.shape, dtype, order="F")
-        if not fusion.covers(box):
-            out.fill(plan.fill)
-        fuse(fusion, sources, out, box)
-        return out
+        def fused(box: Box) -> NDArray[Any]:
+            out = np.empty(box.shape, plan.dtype, order="F")
+            if not fusion.covers(box):
+                out.fill(plan.fill)
+            fuse(fusion, sources, out, box)
+            return out
 
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        datasets = []
-        for level, (factor, chunk) in enumerate(plan.levels):
-            shape = level_box(plan.box, factor).shape
-            datasets.append(
-                create_dataset(
-                    file,
-                    str(level),
-                    shape,
-                    chunk,
-                    dtype=dtype,
-                    compression=plan.compression,
-                    fill=plan.fill,
-                )
-            )
-        write_levels(fused, plan.box, [factor for factor, _ in plan.levels], datasets)
+        write_levels(fused, plan.box, factors, _datasets(plan, file), mapped)
+
+
+def _datasets(plan: ShardPlan, file: h5py.File) -> list[h5py.Dataset]:
+    return [
+        create_dataset(
+            file,
+            str(level),
+            level_box(plan.box, factor).shape,
+            chunk,
+            dtype=np.dtype(plan.dtype),
+            compression=plan.compression,
+            fill=plan.fill,
+        )
+        for level, (factor, chunk) in enumerate(plan.levels)
+    ]
 
 
 def memory_needed(plan: ShardPlan) -> int:
@@ -298,11 +309,14 @@ def memory_needed(plan: ShardPlan) -> int:
     factors, chunks = zip(*plan.levels, strict=True)
     slab = slab_shape(factors, chunks, plan.box.shape, itemsize)
     fusing = fusion_bytes([box for _, box in plan.tiles], plan.box, itemsize, slab, BLOCK_VOXELS)
-    # Compressed files are decoded by planes, with all their colours.
+    # Compressed files are decoded by planes, with all their colours, and what the shard needs of
+    # some of them is kept at one time.
     pages = (
         box.shape[0] * box.shape[1] * (3 if Part.from_json(image).is_colour else 1)
         for image, box in plan.tiles
     )
-    decoding = 2 * itemsize * max(pages, default=0)
+    parts = (box.intersection(plan.box).shape for _, box in plan.tiles)
+    kept = max((max(DECODED_BYTES, itemsize * x * y) for x, y, _ in parts), default=0)
+    decoding = 2 * itemsize * max(pages, default=0) + kept
     making = fusing + decoding
     return 2**20 + levels_bytes(factors, chunks, plan.box.shape, itemsize, making)

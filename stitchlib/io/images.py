@@ -48,6 +48,10 @@ class FileReader(Reader, Protocol):
     def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
         """Read several boxes, and what they share of the file once."""
 
+    @property
+    def planewise(self) -> bool:
+        """Whether the least part of a plane costs decoding all of it."""
+
 
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Types whose blends are exact and that the formats written here hold."""
@@ -162,10 +166,10 @@ def as_stack(reader: FileReader) -> FileReader:
 class _Plane:
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
-        self.rgb = reader.rgb
         self.shape = (*reader.shape, 1)
         self.dtype = reader.dtype
         self.order = reader.order
+        self.rgb, self.planewise = reader.rgb, reader.planewise
 
     def read(self, box: Box) -> NDArray[Any]:
         flat = Box(box.lower[:2], box.upper[:2])

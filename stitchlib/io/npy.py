@@ -19,6 +19,7 @@ class NpyReader:
     """A ``.npy`` file, memory mapped while it is read: thousands may be open at a time."""
 
     rgb = False
+    planewise = False
 
     def __init__(self, path: Path, part: Part = WHOLE) -> None:
         if part != WHOLE:

@@ -97,6 +97,7 @@ class PlanesReader:
         self.shape: tuple[int, ...] = (*self._plane, len(self._files))
         self.dtype: np.dtype[Any] = first.dtype
         self.order = "F"
+        self.planewise = first.planewise
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the stack) as an array of ``box.shape``."""

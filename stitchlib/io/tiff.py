@@ -76,6 +76,11 @@ class TiffReader:
         return _COLOURS in self._chosen and not self._part.luminance
 
     @property
+    def planewise(self) -> bool:
+        """Whether the least part of a plane costs decoding all of it: compressed files."""
+        return self._offset is None
+
+    @property
     def _kept(self) -> tuple[int, ...]:
         """Extent along z, y, x, or y, x."""
         return tuple(n for n, i in zip(self._stored, self._chosen, strict=True) if i == _KEPT)

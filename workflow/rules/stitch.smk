@@ -19,4 +19,5 @@ rule stitch:
     message:
         "{wildcards.dataset}: stitching shard {wildcards.shard} of channel {wildcards.channel}"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} {threads}"
+        " 2> {log:q}"

@@ -1,7 +1,7 @@
-"""Make one shard of one channel: stitch.py CARD SHARD TILES.
+"""Make one shard of one channel: stitch.py CARD SHARD TILES THREADS.
 
 CARD says which voxels of which tiles; SHARD, an HDF5 file, is made; TILES is where relative tile
-paths start.
+paths start; THREADS compress.
 """
 
 import sys
@@ -15,11 +15,11 @@ from stitchlib.plans import ShardPlan
 from stitchlib.stitch import stitch_shard
 
 
-def stitch(card: Path, shard: Path, tiles: Path) -> None:
+def stitch(card: Path, shard: Path, tiles: Path, threads: Path) -> None:
     """Read, fuse, write."""
     content = read_card(card)
     with unchanged(content["tiles"], tiles, shard):
-        stitch_shard(ShardPlan.from_json(content), tiles, shard)
+        stitch_shard(ShardPlan.from_json(content), tiles, shard, int(threads.name))
 
 
 run_job(stitch)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stitchlib import levels, parallel
+from stitchlib.core.boxes import Box
+from stitchlib.io import spool as spool_module
+from stitchlib.io import tiff
+from stitchlib.io.images import as_stack, open_image
+from stitchlib.io.spool import Spool
+from stitchlib.plans import ShardPlan
+from stitchlib.stitch import stitch_shard
+
+SHAPE = (23, 17, 11)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 2**16, SHAPE).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, image):
+    folder = tmp_path_factory.mktemp("tiles")
+    for name, compression in (("packed", "zlib"), ("plain", None)):
+        tifffile.imwrite(
+            folder / f"{name}.tif", image.T, photometric="minisblack", compression=compression,
+            metadata={"axes": "ZYX"},
+        )  # fmt: skip
+    np.save(folder / "array.npy", image)
+    tifffile.imwrite(folder / "plane.tif", image[..., 0].T, compression="zlib")
+    return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Count the decoded pages."""
+    pages = []
+    decode = tiff._decoded
+
+    def counting(page):
+        pages.append((page.parent.filename, page.index))
+        return decode(page)
+
+    monkeypatch.setattr(tiff, "_decoded", counting)
+    return pages
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_spooled_image_is_the_image(folder, image, tmp_path_factory, data):
+    def box(inside):
+        ends = [
+            sorted(data.draw(st.tuples(*[st.integers(a, b)] * 2)))
+            for a, b in zip(inside.lower, inside.upper, strict=True)
+        ]
+        return Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))
+
+    parts = [box(Box.at((0, 0, 0), SHAPE)) for _ in range(2)]
+    with Spool(tmp_path_factory.getbasetemp()) as spool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool_module, "DECODED_BYTES", data.draw(st.sampled_from([1, 1500, 10**6])))
+        source = open_image(folder / "packed.tif")
+        readers = [spool.reader(source, part) for part in parts]
+        for _ in range(4):
+            for part, reader in zip(parts, readers, strict=True):
+                wanted = box(part)
+                found = reader.read(wanted)
+                assert found.shape == wanted.shape
+                np.testing.assert_array_equal(found, image[wanted.slices()])
+
+
+@pytest.mark.parametrize("name", ["plain.tif", "array.npy"])
+def test_what_is_not_compressed_is_read_where_it_is(folder, tmp_path, name):
+    with Spool(tmp_path) as spool:
+        source = open_image(folder / name)
+        assert spool.reader(source, Box.at((0, 0, 0), SHAPE)) is source
+
+
+def test_a_plane_is_spooled_too(folder, image, tmp_path, decoded):
+    with Spool(tmp_path) as spool:
+        reader = spool.reader(as_stack(open_image(folder / "plane.tif")), Box((2, 1, 0), (9, 8, 1)))
+        for lower in (2, 4, 4):
+            part = Box((lower, 1, 0), (9, 8, 1))
+            np.testing.assert_array_equal(reader.read(part), image[lower:9, 1:8, :1])
+    assert len(decoded) == 1
+
+
+def test_a_shard_decodes_every_page_once(folder, image, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(levels, "COLUMN_BYTES", 1)
+    monkeypatch.setattr(levels, "SLAB_VOXELS", 1)
+    monkeypatch.setattr(spool_module, "DECODED_BYTES", 3000)
+    boxes = [Box.at(corner, SHAPE) for corner in ((0, 0, 0), (15, 3, 1))]
+    tiles = tuple(({"path": "packed.tif"}, box) for box in boxes)
+    shapes = [((1, 1, 1), (4, 4, 4)), ((2, 2, 2), (4, 4, 4))]
+    # The last plane of the second tile lies outside the shard.
+    plan = ShardPlan(Box((0, 0, 0), (38, 20, 11)), tuple(shapes), tiles, "uint16", "max", 0, "gzip")
+    stitch_shard(plan, folder, tmp_path / "shard.h5")
+    counts = [decoded.count(page) for page in sorted(set(decoded))]
+    assert counts == [2] * 10 + [1]
+
+
+# Threads
+
+
+def test_threads_change_nothing(folder, tmp_path):
+    tiles = (({"path": "array.npy"}, Box.at((0, 0, 0), SHAPE)),)
+    made = []
+    for threads in (1, 3):
+        plan = ShardPlan(
+            Box.at((0, 0, 0), SHAPE), (((1, 1, 1), (4, 4, 4)),), tiles, "uint16", "max", 0, "gzip"
+        )
+        path = tmp_path / f"{threads}.h5"
+        stitch_shard(plan, folder, path, threads)
+        made.append(path.read_bytes())
+    assert made[0] == made[1]
+
+
+def test_a_pool_gives_results_in_order_and_stays_a_little_ahead():
+    threads, taken, names = 3, 0, set()
+
+    def items():
+        for number in range(40):
+            assert number <= taken + 2 * threads
+            yield number
+
+    def square(number):
+        names.add(threading.current_thread().name)
+        return number**2
+
+    with parallel.mapping(threads) as mapped:
+        for number, result in enumerate(mapped(square, items())):
+            assert result == number**2
+            taken += 1
+    assert taken == 40
+    assert threading.current_thread().name not in names
+
+
+def test_one_thread_is_no_pool():
+    with parallel.mapping(1) as mapped:
+        assert mapped is map
+
+
+def test_what_fails_in_a_pool_fails():
+    with parallel.mapping(2) as mapped, pytest.raises(ZeroDivisionError):
+        list(mapped(lambda number: 1 // number, [1, 0]))
