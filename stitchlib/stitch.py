@@ -315,8 +315,9 @@ def memory_needed(plan: ShardPlan) -> int:
         box.shape[0] * box.shape[1] * (3 if Part.from_json(image).is_colour else 1)
         for image, box in plan.tiles
     )
-    parts = (box.intersection(plan.box).shape for _, box in plan.tiles)
-    kept = max((max(DECODED_BYTES, itemsize * x * y) for x, y, _ in parts), default=0)
+    parts = (box.intersection(plan.box) for _, box in plan.tiles)
+    planes = ((part.shape[0] * part.shape[1] * itemsize, part.size * itemsize) for part in parts)
+    kept = max((min(max(DECODED_BYTES, plane), whole) for plane, whole in planes), default=0)
     decoding = 2 * itemsize * max(pages, default=0) + kept
     making = fusing + decoding
     return 2**20 + levels_bytes(factors, chunks, plan.box.shape, itemsize, making)

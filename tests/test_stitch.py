@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import resource
 import tracemalloc
 import xml.etree.ElementTree as ET
@@ -581,3 +582,49 @@ def test_a_shard_takes_no_more_memory_than_it_says(
     # many tiles lie on top of each other.
     assert needed < 4 * peak
     assert runs.card_mb({"stage": "stitch", **plan.as_json()}) == runs.BASE_MB + needed // 2**20
+
+
+def test_a_limit_that_stitching_exceeds_is_refused_before_anything_runs(tmp_path):
+    tiles = Tiles(tmp_path / "in", [(0, 0, 0)], [(600, 400, 40)])
+
+    def run(limit):
+        return Run.of(
+            {
+                "tiles": str(tiles.folder / "tiles.tsv"),
+                "results": str(tmp_path / "results"),
+                "align": {"max_shift": {"x": 5, "y": 5, "z": 5}},
+                "resources": {"mem_mb": limit},
+            }
+        )
+
+    refused = r"resources.mem_mb = 210: stitching c0/x0y0z0 of dataset 'stitch' needs (\d+) MB"
+    with pytest.raises(InputError, match=refused) as refusal:
+        run(210)
+    needed = int(re.search(refused, str(refusal.value))[1])
+    with pytest.raises(InputError, match=f"needs {needed} MB"):
+        run(needed - 1)
+    run(needed)
+
+
+def test_a_limit_is_looked_at_again_when_tiles_are_placed(tmp_path):
+    tiles = Tiles(tmp_path / "in", [(0, 0, 0), (0, 0, 0)], [(300, 300, 20)] * 2)
+    run = Run.of(
+        {
+            "tiles": str(tiles.folder / "tiles.tsv"),
+            "results": str(tmp_path / "results"),
+            "dataset": "d",
+            "align": {"max_shift": {"x": 500, "y": 500, "z": 20}},
+        }
+    ).datasets["d"]
+    run.write_cards()
+    positions = {"t0": [0, 0, 0], "t1": [290, 290, 0]}
+    write_record(run.place_record, [], positions=positions)
+    needed = max(runs.card_mb(card_of(shard)) for _, shard in run.after(run.positions()).shards)
+    limited = replace(run, config=replace(run.config, mem_mb=needed - 1), _wanted={})
+    with pytest.raises(InputError, match=f"stitching c0/x0y0z0 .* needs {needed} MB"):
+        limited.finish()
+    assert not (run.folder / "cards" / "assemble").exists()
+
+
+def card_of(shard):
+    return {"stage": "stitch", **shard.as_json()}

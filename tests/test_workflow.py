@@ -142,10 +142,6 @@ def test_configuration_named_on_the_command_line_stands_alone(tmp_path: Path) ->
         ({"tiles": "nowhere.tsv"}, "nowhere.tsv: there is no such file"),
         ({"reference_channel": "c9"}, "reference_channel = 'c9'"),
         ({"resources": {"mem_mb": 10}}, "resources.mem_mb = 10: aligning"),
-        (
-            {"resources": {"mem_mb": 240}, "output": {"chunk": 4096, "levels": 3, "shard": 16384}},
-            "resources.mem_mb = 240: stitching",
-        ),
     ],
 )
 def test_bad_configuration_is_one_error_before_any_job(
