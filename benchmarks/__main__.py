@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.stages import Figure, align_figures, fusion_figures, place_figures
+from benchmarks.aligning import align_figures
+from benchmarks.stages import Figure, fusion_figures, place_figures
 
 
 def figures(folder: Path) -> Iterator[Figure]:
     """Measure everything."""
-    yield from align_figures()
+    yield from align_figures(folder / "align")
     yield from place_figures()
     yield from fusion_figures(folder)
 

@@ -18,16 +18,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import scipy.fft
 import yaml
 
 from stitchlib import align, place
 from stitchlib.assemble import assemble
 from stitchlib.cards import read_card
 from stitchlib.core.boxes import Box, hull
-from stitchlib.core.correlate import reachable, search
 from stitchlib.core.pyramid import halve
-from stitchlib.core.shifts import SearchRange
 from stitchlib.core.solve import least_squares
 from stitchlib.io.images import open_image
 from stitchlib.pairs import write_measured
@@ -58,45 +55,6 @@ def cpu_seconds(*functions: Callable[[], object], turns: int = 3) -> list[float]
             function()
             times.append(time.process_time() - start)
     return [statistics.median(times) for times in spent]
-
-
-def align_figures() -> Iterator[Figure]:
-    """Exact search of one overlap against eight complex128 FFTs of the padded size."""
-    phantom = Phantom(grid=(2, 1), tile_shape=(512, 512, 128), jitter=(8, 8, 3))
-    pre, post = (phantom.tile(index, "c0") for index in phantom.indices)
-    nominal = phantom.nominal["x1_y0"]
-    reach = (20, 20, 8)
-    window = SearchRange(
-        tuple(n - m for n, m in zip(nominal, reach, strict=True)),
-        tuple(n + m for n, m in zip(nominal, reach, strict=True)),
-    )
-    parts = reachable(pre.shape, post.shape, window)
-    crops = [
-        np.ascontiguousarray(image[part.slices()].T).T
-        for image, part in zip((pre, post), parts, strict=True)
-    ]
-    padded = [
-        scipy.fft.next_fast_len(n + 2 * m) for n, m in zip(crops[0].shape, reach, strict=True)
-    ]
-
-    def ours() -> None:
-        peak = search(
-            *crops, window, measure="ncc", nominal=nominal, min_overlap=(19, 1, 1),
-            offset_pre=parts[0].lower, offset_post=parts[1].lower,
-            shape_pre=pre.shape, shape_post=post.shape,
-        )  # fmt: skip
-        truth = np.subtract(phantom.truth["x1_y0"], phantom.truth["x0_y0"])
-        if peak.displacement != tuple(truth.tolist()):
-            raise RuntimeError(f"found {peak.displacement}, the truth is {truth}")
-
-    def plain() -> None:
-        for _ in range(8):
-            scipy.fft.fftn(np.ones(padded, np.complex128))
-
-    mine, theirs = cpu_seconds(ours, plain)
-    voxels = 77 * 512 * 128
-    yield Figure("align, exact: CPU per overlap voxel", f"{mine / voxels * 1e9:.0f} ns", "25–40 ns")
-    yield Figure("align, exact: less CPU than eight FFTs", f"{theirs / mine:.1f}×", "≥ 15×")
 
 
 def place_figures() -> Iterator[Figure]:

@@ -1,0 +1,155 @@
+"""Alignment of one realistic overlap: CPU by method, bytes read, and what reading alone costs."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import tifffile
+from numpy.typing import NDArray
+
+from benchmarks.stages import Figure, cpu_seconds
+from stitchlib.align import align_pair
+from stitchlib.core.boxes import Box, Point
+from stitchlib.core.correlate import bytes_needed, reachable, search
+from stitchlib.core.shifts import SearchRange
+from stitchlib.io.images import FileReader, open_image
+from stitchlib.io.views import Held
+from stitchlib.pairs import Pair
+from stitchlib.phantom import Phantom
+
+SHAPE = (512, 512, 128)
+REACH = (20, 20, 8)
+NOISY = {"photons": 10.0, "read_noise": 3.0}
+"""Ten photons at a bright voxel: the correlation of the overlap is 0.26."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Two tiles in files, what is searched, and the truth."""
+
+    readers: tuple[FileReader, FileReader]
+    pair: Pair
+    truth: Point
+
+    @classmethod
+    def make(cls, folder: Path, **noise: float) -> Case:
+        """Write two neighbours of a phantom as uncompressed stacks."""
+        phantom = Phantom(grid=(2, 1), tile_shape=SHAPE, jitter=(8, 8, 3), **noise)
+        paths = [folder / f"{name}.tif" for name in "ab"]
+        for path, index in zip(paths, phantom.indices, strict=True):
+            tifffile.imwrite(path, phantom.tile(index, "c0").T, photometric="minisblack")
+        nominal = phantom.nominal["x1_y0"]
+        lower, upper = (
+            tuple(n + s * m for n, m in zip(nominal, REACH, strict=True)) for s in (-1, 1)
+        )
+        pair = Pair("a", "b", 0, nominal, SearchRange(lower, upper), 19)
+        truth = np.subtract(phantom.truth["x1_y0"], phantom.truth["x0_y0"])
+        first, second = (open_image(path) for path in paths)
+        return cls((first, second), pair, tuple(truth.tolist()))
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of the nominal overlap."""
+        return math.prod(n - k for n, k in zip(SHAPE, self.pair.nominal, strict=True))
+
+    def parts(self) -> tuple[Box, Box]:
+        """Return what of the tiles is compared."""
+        return reachable(SHAPE, SHAPE, self.pair.search)
+
+    def read(self) -> list[Held]:
+        """Read it."""
+        return [
+            Held(r.shape, r.dtype, r.order, box, r.read_boxes([box])[0])
+            for r, box in zip(self.readers, self.parts(), strict=True)
+        ]
+
+    def check(self, found: Any) -> None:
+        """Make sure that a displacement is right."""
+        if np.abs(np.subtract(found, self.truth)).max() > 1:
+            raise RuntimeError(f"found {found}, the truth is {self.truth}")
+
+
+def align_figures(folder: Path) -> Iterator[Figure]:
+    """Measure every method on clean and on noisy tiles, beside reading them and eight FFTs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = Case.make(folder)
+    yield from _search_figures(clean)
+    cold, read = _cold(clean, folder)
+    each = cold / clean.voxels * 1e9
+    yield Figure("align: bytes read per byte of overlap", f"{read:.2f}", "")
+    yield Figure("align: reading the overlaps, cold", f"{each:.1f} ns wall per voxel", "")
+    noisy = Case.make(folder, **NOISY)
+    for name, case in (("clean", clean), ("noisy", noisy)):
+        for method in ("auto", "mip", "exact"):
+            spent = _method(case, method) / case.voxels * 1e9
+            goal = f"≤ {2.5 * each:.0f} ns" if method == "auto" else ""
+            yield Figure(f"align, {method}, {name}: CPU per overlap voxel", f"{spent:.0f} ns", goal)
+
+
+def _search_figures(case: Case) -> Iterator[Figure]:
+    """Measure the exact search against eight complex128 FFTs of the padded size."""
+    images = [held.array for held in case.read()]
+    parts, nominal = case.parts(), case.pair.nominal
+    padded = [
+        scipy.fft.next_fast_len(n + 2 * m) for n, m in zip(parts[0].shape, REACH, strict=True)
+    ]
+
+    def ours() -> None:
+        peak = search(
+            images[0], images[1], case.pair.search, measure="ncc", nominal=nominal,
+            min_overlap=(19, 1, 1), offset_pre=parts[0].lower, offset_post=parts[1].lower,
+            shape_pre=SHAPE, shape_post=SHAPE,
+        )  # fmt: skip
+        case.check(peak.displacement)
+
+    def plain() -> None:
+        ones: NDArray[Any] = np.ones(padded, np.complex128)
+        for _ in range(8):
+            scipy.fft.fftn(ones)
+
+    mine, theirs = cpu_seconds(ours, plain)
+    memory = bytes_needed(SHAPE, SHAPE, case.pair.search, 2)
+    yield Figure("search: CPU per overlap voxel", f"{mine / case.voxels * 1e9:.0f} ns", "25–40 ns")
+    yield Figure("search: less CPU than eight FFTs", f"{theirs / mine:.1f}×", "≥ 15×")
+    yield Figure("search: memory stated", f"{memory / 2**20:.0f} MiB", "64 MiB or half an overlap")
+
+
+def _method(case: Case, method: Any) -> float:
+    """CPU seconds of a link, its images in memory."""
+    pre, post = case.read()
+
+    def run() -> None:
+        case.check(align_pair(case.pair, pre, post, "ncc", method=method).displacement)
+
+    return cpu_seconds(run)[0]
+
+
+def _cold(case: Case, folder: Path) -> tuple[float, float]:
+    """Wall seconds of reading what is compared, out of the system's cache, and bytes per byte."""
+    times = []
+    size = 2 * 2 * case.voxels
+    for _ in range(3):
+        for name in "ab":
+            with (folder / f"{name}.tif").open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        before, start = _bytes_read(), time.perf_counter()
+        case.read()
+        times.append(time.perf_counter() - start)
+        read = _bytes_read() - before
+    return statistics.median(times), read / size
+
+
+def _bytes_read() -> int:
+    """Bytes that this process had read from files so far."""
+    with Path("/proc/self/io").open(encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("rchar")).split()[1])
