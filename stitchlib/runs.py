@@ -31,7 +31,7 @@ from stitchlib.pairs import Pair
 from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
 from stitchlib.tiles import Dataset, Tile, load_datasets
 
-BLOCK_VOXELS = 5 * 10**7
+BLOCK_VOXELS = 10**8
 """Overlaps of so many voxels are work enough for one align job: seconds, to start it a half."""
 
 BASE_MB = 200
