@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from stitchlib import levels, parallel
 from stitchlib.core.boxes import Box
+from stitchlib.io import planes, tiff
 from stitchlib.io import spool as spool_module
-from stitchlib.io import tiff
 from stitchlib.io.images import as_stack, open_image
 from stitchlib.io.spool import Spool
 from stitchlib.plans import ShardPlan
@@ -149,3 +149,26 @@ def test_one_thread_is_no_pool():
 def test_what_fails_in_a_pool_fails():
     with parallel.mapping(2) as mapped, pytest.raises(ZeroDivisionError):
         list(mapped(lambda number: 1 // number, [1, 0]))
+
+
+# Stacks with one file per plane
+
+
+def test_a_stack_of_planes_gives_several_boxes_and_opens_every_file_once(
+    image, tmp_path, monkeypatch
+):
+    for z in range(4):
+        tifffile.imwrite(tmp_path / f"p{z}.tif", image[..., z].T, compression="zlib")
+    reader = open_image(tmp_path / "p<Z,1>.tif")
+    opened = []
+    open_file = planes.PlanesReader._open
+    monkeypatch.setattr(
+        planes.PlanesReader,
+        "_open",
+        lambda self, file: opened.append(file) or open_file(self, file),
+    )
+    boxes = [Box((0, 3, 1), (9, 8, 4)), Box((2, 1, 0), (23, 4, 3)), Box((5, 5, 2), (5, 5, 2))]
+    for box, found in zip(boxes, reader.read_boxes(boxes), strict=True):
+        np.testing.assert_array_equal(found, image[box.slices()])
+    assert len(opened) == len(set(opened)) == 4
+    assert reader.planewise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Box
 from stitchlib.errors import InputError
 from stitchlib.io.files import digest_text
-from stitchlib.io.images import Reader, open_image
+from stitchlib.io.images import FileReader, open_image
 from stitchlib.io.parts import Part
 from stitchlib.tags import Expression
 
@@ -101,13 +102,24 @@ class PlanesReader:
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the stack) as an array of ``box.shape``."""
-        result = np.empty(box.shape, self.dtype, order="F")
-        flat = Box(box.lower[:2], box.upper[:2])
-        for k, z in enumerate(range(box.lower[2], box.upper[2])):
-            result[..., k] = self._open(self._files[z]).read(flat)
-        return result
+        return self.read_boxes([box])[0]
 
-    def _open(self, file: Path) -> Reader:
+    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
+        """Read several boxes, every file once."""
+        found = [np.empty(box.shape, self.dtype, order="F") for box in boxes]
+        for z in sorted({z for box in boxes for z in range(box.lower[2], box.upper[2])}):
+            here = [
+                (Box(box.lower[:2], box.upper[:2]), stack[..., z - box.lower[2]])
+                for box, stack in zip(boxes, found, strict=True)
+                if box.lower[2] <= z < box.upper[2]
+            ]
+            reader = self._open(self._files[z])
+            read = reader.read_boxes([flat for flat, _ in here])
+            for (_, plane), voxels in zip(here, read, strict=True):
+                plane[...] = voxels
+        return found
+
+    def _open(self, file: Path) -> FileReader:
         reader = open_image(file, self._part)
         if (tuple(reader.shape), reader.dtype) != (self._plane, self.dtype):
             raise InputError(
