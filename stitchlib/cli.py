@@ -140,6 +140,37 @@ def _tiles(args: argparse.Namespace) -> None:
             print(f"wrote {path}")
 
 
+# check
+
+
+def _check(args: argparse.Namespace) -> None:
+    from stitchlib.config import load_config
+    from stitchlib.needs import check_run
+
+    needs, refused = check_run(load_config(args.config).raw)
+    for line in needs:
+        print(line)
+    if refused:
+        raise InputError("\n".join([f"{len(refused)} things are refused:", *refused]))
+    print("Nothing is refused.")
+
+
+# info
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", metavar="VOLUME|LAYOUT|SHEET", type=Path, help=".h5 or .xml, .json, .tsv"
+    )
+
+
+def _info(args: argparse.Namespace) -> None:
+    from stitchlib.describing import info_lines
+
+    for line in info_lines(args.path):
+        print(line)
+
+
 # status
 
 
@@ -208,6 +239,23 @@ COMMANDS = {
         "      stage positions in OME-TIFF files",
         _tiles_arguments,
         _tiles,
+    ),
+    "check": Command(
+        "all that the workflow would refuse, and what the run will need",
+        "Check configuration, sheet, all images' headers, and tables named in the configuration, "
+        "and tell everything that is wrong at once. Where nothing is: how many jobs there will be, "
+        "the memory of one, and the disk space against what is free. Nothing is run.\n\n"
+        "example: stitchlib check config/config.yaml",
+        _config_argument,
+        _check,
+    ),
+    "info": Command(
+        "what is in a volume, a layout or a tile sheet",
+        "Tell what a file holds: extents, channels, pyramid and voxel size of a volume; tiles, "
+        "links and extent of a layout; datasets, grid and channels of a sheet.\n\n"
+        "example: stitchlib info results/brain/brain.h5",
+        _info_arguments,
+        _info,
     ),
     "status": Command(
         "what is done, what would run, and why",

@@ -23,7 +23,7 @@ from stitchlib.cards import Card, read_card
 from stitchlib.config import Config, parse_config
 from stitchlib.core.boxes import Box, Point
 from stitchlib.corrections import Inputs, load_inputs
-from stitchlib.errors import InputError
+from stitchlib.errors import InputError, Problems
 from stitchlib.io.files import digest_text, read_json
 from stitchlib.layouts import relative_location
 from stitchlib.neighbours import plan_pairs
@@ -46,8 +46,15 @@ class Run:
     datasets: Mapping[str, DatasetRun]
 
     @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Run:
+    def of(cls, value: Mapping[str, Any], problems: Problems | None = None) -> Run:
         """Check a configuration, its sheet and all image headers, and plan the run.
+
+        Parameters
+        ----------
+        value : mapping
+            The configuration.
+        problems : Problems, optional
+            Gathers what is wrong with sheet, images and tables; such a run is not whole.
 
         Raises
         ------
@@ -55,11 +62,15 @@ class Run:
             For anything that would make it fail later.
         """
         config = parse_config(value)
-        datasets = load_datasets(config, config.results / ".headers.json")
-        inputs = load_inputs(config, datasets)
-        runs = {d.name: DatasetRun(config, d, inputs[d.name]) for d in datasets}
+        problems = problems or Problems()
+        datasets = load_datasets(config, config.results / ".headers.json", problems)
+        runs: dict[str, DatasetRun] = {}
+        with problems.each():
+            inputs = load_inputs(config, datasets)
+            runs = {d.name: DatasetRun(config, d, inputs[d.name]) for d in datasets}
         for run in runs.values():
-            run.check()
+            with problems.each():
+                run.check()
         return cls(config, runs)
 
     def prepare(self, *, drop: bool = True) -> None:

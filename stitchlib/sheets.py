@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stitchlib.core.boxes import Point
-from stitchlib.errors import InputError
+from stitchlib.errors import InputError, Problems
 from stitchlib.io.files import canonical_json, read_json, read_table, write_text
 from stitchlib.io.images import read_header
 from stitchlib.io.parts import WHOLE, Part
@@ -83,7 +83,9 @@ class Row:
         return self.aligned.part.luminance
 
 
-def load_sheet(sheet: Path, dataset: str, headers: Path | None) -> list[Row]:
+def load_sheet(
+    sheet: Path, dataset: str, headers: Path | None, problems: Problems | None = None
+) -> list[Row]:
     """Read a sheet and the headers of all its images; an RGB image gives three rows.
 
     Parameters
@@ -94,18 +96,24 @@ def load_sheet(sheet: Path, dataset: str, headers: Path | None) -> list[Row]:
         Name of the dataset of rows that name none.
     headers : Path or None
         A JSON file that remembers headers, so that only new or changed images are opened.
+    problems : Problems, optional
+        Gathers what is wrong; rows with errors are left out then.
 
     Raises
     ------
     InputError
         For the first thing that is wrong with the sheet or a file.
     """
-    lines = _read_lines(sheet, dataset)
-    files = _stat(sheet, [line["path"] for line in lines])
+    problems = problems or Problems()
+    lines = _read_lines(sheet, dataset, problems)
+    files = _stat(sheet, [line["path"] for line in lines], problems)
+    lines = [line for line in lines if line["path"] in files]
     images = [replace(files[line["path"]], part=line["part"]) for line in lines]
-    known = _headers(sheet, images, headers)
+    known = _headers(sheet, images, headers, problems)
     rows = []
     for line, image in zip(lines, images, strict=True):
+        if image not in known:
+            continue
         shape, dtype, rgb = known[image]
         name: str = line["channel"]
         aligned, found = image, [(name, image)]
@@ -116,7 +124,8 @@ def load_sheet(sheet: Path, dataset: str, headers: Path | None) -> list[Row]:
                 for i, letter in enumerate("RGB")
             ]
         rows += [Row(line["#"], line, *own, aligned, shape, dtype) for own in found]
-    _check_unique(sheet, [(row.line, row["dataset"], row["tile"], row.channel) for row in rows])
+    with problems.each():
+        _check_unique(sheet, [(row.line, row["dataset"], row["tile"], row.channel) for row in rows])
     return rows
 
 
@@ -156,7 +165,7 @@ def _column(name: str) -> Callable[[str], Any]:
     return {"integer": integer, "number": number, "string": string}[spec["type"]]
 
 
-def _read_lines(sheet: Path, dataset: str) -> list[dict[str, Any]]:
+def _read_lines(sheet: Path, dataset: str, problems: Problems) -> list[dict[str, Any]]:
     columns, table = read_table(sheet)
     spec = schema("tiles")
     for name in columns:
@@ -169,8 +178,12 @@ def _read_lines(sheet: Path, dataset: str) -> list[dict[str, Any]]:
         raise InputError(f"{sheet}: column {missing[0]!r} is missing (header: {columns})")
     if not table:
         raise InputError(f"{sheet}: the sheet lists no tiles; add one line per tile and channel")
-    lines = [_convert(sheet, fields, spec["required"], dataset) for fields in table]
-    _check_unique(sheet, [(v["#"], v["dataset"], v["tile"], v["channel"]) for v in lines])
+    lines = []
+    for fields in table:
+        with problems.each():
+            lines.append(_convert(sheet, fields, spec["required"], dataset))
+    with problems.each():
+        _check_unique(sheet, [(v["#"], v["dataset"], v["tile"], v["channel"]) for v in lines])
     return lines
 
 
@@ -220,14 +233,15 @@ def _check_unique(sheet: Path, rows: Iterable[tuple[int, str, str, str]]) -> Non
 # The image files
 
 
-def _stat(sheet: Path, paths: Iterable[str]) -> dict[str, Image]:
+def _stat(sheet: Path, paths: Iterable[str], problems: Problems) -> dict[str, Image]:
     """Size and date of every file, from one listing of each folder."""
     folders: dict[Path, list[str]] = {}
     images, missing = {}, []
     for path in dict.fromkeys(paths):
         if is_pattern(Path(path)):
-            size, date, planes = stamp(sheet.parent / path)
-            images[path] = Image(path, size, date, planes=planes)
+            with problems.each():
+                size, date, planes = stamp(sheet.parent / path)
+                images[path] = Image(path, size, date, planes=planes)
             continue
         folders.setdefault((sheet.parent / path).parent, []).append(path)
     for folder, members in folders.items():
@@ -241,21 +255,27 @@ def _stat(sheet: Path, paths: Iterable[str]) -> dict[str, Image]:
             if entry is None or (entry.is_symlink() and not Path(entry.path).exists()):
                 missing.append(path)
                 continue
-            if entry.is_dir():
-                raise InputError(f"{sheet}: path {path!r} is a directory, not an image file")
-            stat = entry.stat()
-            images[path] = Image(path, stat.st_size, stat.st_mtime_ns)
+            with problems.each():
+                if entry.is_dir():
+                    raise InputError(f"{sheet}: path {path!r} is a directory, not an image file")
+                stat = entry.stat()
+                images[path] = Image(path, stat.st_size, stat.st_mtime_ns)
+    with problems.each():
+        _refuse_missing(sheet, missing)
+    return images
+
+
+def _refuse_missing(sheet: Path, missing: Sequence[str]) -> None:
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise InputError(
             f"{sheet}: there is no file {missing[0]!r}{more}; paths are relative to the sheet, "
             f"so it was looked for at {sheet.parent / missing[0]}"
         )
-    return images
 
 
 def _headers(
-    sheet: Path, images: Iterable[Image], cache_file: Path | None
+    sheet: Path, images: Iterable[Image], cache_file: Path | None, problems: Problems
 ) -> dict[Image, tuple[Point, str, bool]]:
     """Shape (x, y[, z]), type and whether it is RGB, remembered for files that did not change."""
     remembered = _remembered(cache_file)
@@ -263,13 +283,15 @@ def _headers(
     found: dict[str, Any] = {}
     for image, key in keys.items():
         if key not in remembered:
-            found[key] = read_header(sheet.parent / image.path, image.part)
+            with problems.each():
+                found[key] = read_header(sheet.parent / image.path, image.part)
     if found and cache_file is not None:
         used = {key: value for key, value in remembered.items() if key in keys.values()}
         with suppress(OSError):  # it only saves time; who may not write here may still look
             write_text(cache_file, canonical_json({**used, **found}))
     both = {**remembered, **found}
-    return {image: (tuple(both[key][0]), *both[key][1:]) for image, key in keys.items()}
+    known = {image: both[key] for image, key in keys.items() if key in both}
+    return {image: (tuple(value[0]), *value[1:]) for image, value in known.items()}
 
 
 def _remembered(cache_file: Path | None) -> dict[str, Any]:

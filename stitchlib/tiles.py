@@ -10,7 +10,7 @@ import numpy as np
 
 from stitchlib.config import Config, Overlap
 from stitchlib.core.boxes import AXES, Box, Point, touching
-from stitchlib.errors import InputError
+from stitchlib.errors import InputError, Problems
 from stitchlib.sheets import Image, Row, load_sheet
 
 
@@ -53,7 +53,9 @@ class Dataset:
     """2 or 3."""
 
 
-def load_datasets(config: Config, headers: Path | None = None) -> tuple[Dataset, ...]:
+def load_datasets(
+    config: Config, headers: Path | None = None, problems: Problems | None = None
+) -> tuple[Dataset, ...]:
     """Read the sheet and the headers of all its images, and check everything about them.
 
     Parameters
@@ -63,6 +65,8 @@ def load_datasets(config: Config, headers: Path | None = None) -> tuple[Dataset,
     headers : Path, optional
         A JSON file that remembers shapes and types, so that only new or changed images are opened.
         It may be deleted at any time.
+    problems : Problems, optional
+        Gathers what is wrong; datasets with errors are left out then.
 
     Raises
     ------
@@ -70,11 +74,14 @@ def load_datasets(config: Config, headers: Path | None = None) -> tuple[Dataset,
         For the first thing that is wrong with the sheet, a file, or their agreement.
     """
     groups: dict[str, list[Row]] = {}
-    for row in load_sheet(config.tiles, config.dataset, headers):
+    problems = problems or Problems()
+    for row in load_sheet(config.tiles, config.dataset, headers, problems):
         groups.setdefault(row["dataset"], []).append(row)
-    return tuple(
-        _Builder(config.tiles, config, name, group).dataset() for name, group in groups.items()
-    )
+    datasets = []
+    for name, group in groups.items():
+        with problems.each():
+            datasets.append(_Builder(config.tiles, config, name, group, problems).dataset())
+    return tuple(datasets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,7 @@ class _Builder:
     config: Config
     name: str
     rows: list[Row]
+    problems: Problems
 
     def dataset(self) -> Dataset:
         channels = tuple(dict.fromkeys(row.channel for row in self.rows))
@@ -93,11 +101,15 @@ class _Builder:
         for row in self.rows:
             tiles.setdefault(row["tile"], []).append(row)
         ndim, dtype = self._common_type()
-        aligned = [self._check_tile(name, group, reference) for name, group in tiles.items()]
+        aligned = []
+        for name, group in tiles.items():
+            with self.problems.each():
+                aligned.append(self._check_tile(name, group, reference))
         firsts = [group[0] for group in tiles.values()]
         self._check_indices(firsts)
         if ndim == 2:
             self._check_flat(firsts)
+        self.problems.stop_if_any()
         shapes = [self._shape(row) for row in firsts]
         corners = self._corners(firsts, shapes)
         dataset = Dataset(
@@ -152,18 +164,21 @@ class _Builder:
         first = self.rows[0]
         shape, dtype = first.shape, first.dtype
         for row in self.rows:
-            other_shape = row.shape
-            if row.dtype != dtype:
-                raise InputError(
-                    f"{self._where(row)}: voxels are {row.dtype}, but {dtype} in line {first.line} "
-                    f"({first['path']}); all tiles of a dataset have one type"
-                )
-            if len(other_shape) != len(shape):
-                raise InputError(
-                    f"{self._where(row)}: {len(other_shape)}-D, but line {first.line} "
-                    f"({first['path']}) is {len(shape)}-D"
-                )
+            with self.problems.each():
+                self._check_type(row, first)
         return len(shape), dtype
+
+    def _check_type(self, row: Row, first: Row) -> None:
+        if row.dtype != first.dtype:
+            raise InputError(
+                f"{self._where(row)}: voxels are {row.dtype}, but {first.dtype} in line "
+                f"{first.line} ({first['path']}); all tiles of a dataset have one type"
+            )
+        if len(row.shape) != len(first.shape):
+            raise InputError(
+                f"{self._where(row)}: {len(row.shape)}-D, but line {first.line} "
+                f"({first['path']}) is {len(first.shape)}-D"
+            )
 
     def _check_tile(self, name: str, group: list[Row], reference: str) -> Image:
         """Return the image that is aligned of a tile whose channels agree."""
@@ -193,11 +208,12 @@ class _Builder:
         seen: dict[tuple[int, int, int], Row] = {}
         for row in firsts:
             other = seen.setdefault(_index(row), row)
-            if other is not row:
-                raise InputError(
-                    f"{self._where(row)}: tile {row['tile']!r} has the grid index (x, y, z) = "
-                    f"{_index(row)} of tile {other['tile']!r} in line {other.line}"
-                )
+            with self.problems.each():
+                if other is not row:
+                    raise InputError(
+                        f"{self._where(row)}: tile {row['tile']!r} has the grid index (x, y, z) = "
+                        f"{_index(row)} of tile {other['tile']!r} in line {other.line}"
+                    )
 
     def _check_flat(self, firsts: list[Row]) -> None:
         """Refuse planes that lie at different heights: they would become a volume."""
@@ -256,13 +272,14 @@ class _Builder:
             for tile in dataset.tiles
         ]
         for tile, others in zip(dataset.tiles, touching(grown), strict=True):
-            if not others:
-                raise InputError(
-                    f"{self.sheet}: tile {tile.name!r} of dataset {dataset.name!r} overlaps no "
-                    f"other tile: it lies at (x, y, z) = {tile.nominal} with shape {tile.shape}, "
-                    f"and max_shift is {reach}. Correct its position or grid index, raise "
-                    "align.max_shift, or make it a dataset of its own"
-                )
+            with self.problems.each():
+                if not others:
+                    raise InputError(
+                        f"{self.sheet}: tile {tile.name!r} of dataset {dataset.name!r} overlaps "
+                        f"no other tile: it lies at (x, y, z) = {tile.nominal} with shape "
+                        f"{tile.shape}, and max_shift is {reach}. Correct its position or grid "
+                        "index, raise align.max_shift, or make it a dataset of its own"
+                    )
 
     def max_shift(self) -> tuple[int, int, int]:
         """± voxels around nominal, from the configuration; required without positions."""
