@@ -114,13 +114,14 @@ def _grid(text: str) -> tuple[int, int]:
 
 
 def _tiles(args: argparse.Namespace) -> None:
-    from stitchlib.tiling.sheet import make, refuse_existing, summary, write
+    from stitchlib.tiling.sheet import config_text, make, refuse_existing, summary, write
     from stitchlib.tiling.sources import Options
     from stitchlib.tiling.verdict import Turn
 
     if args.config and not args.output:
         raise InputError("--config names a configuration for a sheet; say where with -o tiles.tsv")
-    refuse_existing([args.output, args.config])
+    picture = args.output and args.output.with_suffix(".png")
+    refuse_existing([args.output, args.config, picture])
     size = (*(args.voxel_size or ()), None, None, None)
     overlap = args.overlap or ()
     overlap = overlap * 2 if len(overlap) == 1 else overlap
@@ -138,6 +139,25 @@ def _tiles(args: argparse.Namespace) -> None:
     if args.output:
         for path in write(sheet, args.output, args.config, args.sources):
             print(f"wrote {path}")
+        _draw_sheet(config_text(sheet, args.output, args.sources), picture)
+
+
+def _draw_sheet(config: str, picture: Path) -> None:
+    """Draw what a new sheet says; what the workflow would refuse of it is told."""
+    import yaml
+
+    from stitchlib.config import parse_config
+    from stitchlib.preview import draw, known, of_dataset
+    from stitchlib.tiles import load_datasets
+
+    checked = parse_config(yaml.safe_load(config))
+    try:
+        datasets = load_datasets(checked)
+    except InputError as error:
+        print(f"WARNING: the workflow will refuse the sheet: {error}")
+        return
+    draw(picture, of_dataset(datasets[0], checked), known(checked.voxel_size))
+    print(f"wrote {picture}")
 
 
 # check
@@ -153,6 +173,33 @@ def _check(args: argparse.Namespace) -> None:
     if refused:
         raise InputError("\n".join([f"{len(refused)} things are refused:", *refused]))
     print("Nothing is refused.")
+
+
+# preview
+
+
+def _preview_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("preview.png"),
+        metavar="PICTURE",
+        help="a PNG file (default: %(default)s); of several datasets, one for each",
+    )
+
+
+def _preview(args: argparse.Namespace) -> None:
+    from stitchlib.preview import draw_run
+
+    run = _load(args.config)
+    for name, dataset in run.datasets.items():
+        path: Path = args.output
+        if len(run.datasets) > 1:
+            path = path.with_name(f"{path.stem}.{name}.png")
+        placed = draw_run(dataset, path)
+        print(f"wrote {path}: {'before and after placement' if placed else 'nominal positions'}")
 
 
 # info
@@ -248,6 +295,14 @@ COMMANDS = {
         "example: stitchlib check config/config.yaml",
         _config_argument,
         _check,
+    ),
+    "preview": Command(
+        "a picture of the layout at low resolution, before any long run",
+        "Draw a plane of all tiles with their borders: where the sheet puts them, and beside it "
+        "where they were placed, once they are. Only the pixels that are shown are read.\n\n"
+        "example: stitchlib preview config/config.yaml -o preview.png",
+        _preview_arguments,
+        _preview,
     ),
     "info": Command(
         "what is in a volume, a layout or a tile sheet",

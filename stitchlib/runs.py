@@ -24,7 +24,7 @@ from stitchlib.config import Config, parse_config
 from stitchlib.core.boxes import Box, Point
 from stitchlib.corrections import Inputs, load_inputs
 from stitchlib.errors import InputError, Problems
-from stitchlib.io.files import digest_text, read_json
+from stitchlib.io.files import digest_file, digest_text, read_json
 from stitchlib.layouts import relative_location
 from stitchlib.neighbours import plan_pairs
 from stitchlib.pairs import Pair
@@ -216,7 +216,7 @@ class DatasetRun:
         """The card of the last job: the whole configuration and all tiles, for the provenance."""
         return Card.of(
             "dataset",
-            1,
+            2,  # since it draws preview.png
             "",
             {
                 "dataset": self.dataset.name,
@@ -534,9 +534,9 @@ def record_problem(record: Path) -> str:
         return f"{record.name} is damaged"
     for name, digest in files.items():
         try:
-            text = (record.parent.parent / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            found = digest_file(record.parent.parent / name)
+        except OSError:
             return f"{name} is gone"
-        if digest_text(text) != digest:
+        if found != digest:
             return f"{name} is not the one that was made"
     return ""

@@ -54,6 +54,11 @@ def digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def digest_file(path: Path) -> str:
+    """Return the digest of a file's bytes; of a text, that of `digest_text`."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a tab-separated table with a header; None is an empty field, floats keep all digits."""
     write_text(path, table_text(columns, rows))
@@ -124,9 +129,9 @@ def write_record(record: Path, files: Iterable[Path], **more: Any) -> None:
         ``{dataset's folder}/records/…json``.
     files : iterable of Path
         Files with fixed names in the dataset's folder that the job made; the record holds the
-        digests of their texts, so that it can be told later whether they are still these.
+        digests of their bytes, so that it can be told later whether they are still these.
     **more
         Further content.
     """
-    digests = {path.name: digest_text(path.read_text(encoding="utf-8")) for path in files}
+    digests = {path.name: digest_file(path) for path in files}
     write_text(record, canonical_json({"files": digests, **more}))

@@ -40,7 +40,8 @@ rule dataset:
     params:
         python=python,
         script=script("dataset"),
+        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: finished"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} 2> {log:q}"
+        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
