@@ -42,7 +42,8 @@ class Case:
 
     @classmethod
     def make(cls, folder: Path, **noise: float) -> Case:
-        """Write two neighbours of a phantom as uncompressed stacks."""
+        """Write two neighbours of a phantom as uncompressed stacks into a folder of their own."""
+        folder.mkdir(parents=True)
         phantom = Phantom(grid=(2, 1), tile_shape=SHAPE, jitter=(8, 8, 3), **noise)
         paths = [folder / f"{name}.tif" for name in "ab"]
         for path, index in zip(paths, phantom.indices, strict=True):
@@ -80,14 +81,13 @@ class Case:
 
 def align_figures(folder: Path) -> Iterator[Figure]:
     """Measure every method on clean and on noisy tiles, beside reading them and eight FFTs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    clean = Case.make(folder)
+    clean = Case.make(folder / "clean")
     yield from _search_figures(clean)
-    cold, read = _cold(clean, folder)
+    cold, read = _cold(clean, folder / "clean")
     each = cold / clean.voxels * 1e9
     yield Figure("align: bytes read per byte of overlap", f"{read:.2f}", "")
     yield Figure("align: reading the overlaps, cold", f"{each:.1f} ns wall per voxel", "")
-    noisy = Case.make(folder, **NOISY)
+    noisy = Case.make(folder / "noisy", **NOISY)
     for name, case in (("clean", clean), ("noisy", noisy)):
         for method in ("auto", "mip", "exact"):
             spent = _method(case, method) / case.voxels * 1e9
