@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.aligning import align_figures
-from benchmarks.stages import Figure, fusion_figures, place_figures
+from benchmarks.place import place_figures
+from benchmarks.stages import Figure, fusion_figures
 
 
 def figures(folder: Path) -> Iterator[Figure]:

@@ -1,68 +1,66 @@
-"""CPU time of the placement: one weighted solve, and all of it with a tenth of the links wrong.
-
-Usage: python benchmarks/place.py [TILES ...]   (default: 10000 100000)
-"""
+"""CPU time of the placement, a tenth of the links wrong: python -m benchmarks.place [TILES ...]."""
 
 from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.stages import Figure, cpu_seconds
+from stitchlib.core.links import Links
 from stitchlib.core.placement import Problem, optimise
-from stitchlib.core.robust import Links
 from stitchlib.core.solve import least_squares
 
+GOALS = {10_000: "≤ 50 ms", 100_000: "≤ 1 s"}
+"""Of one solve, by number of tiles."""
 
-def problem(tiles: int, wrong: float, axes: int = 3) -> tuple[Problem, np.ndarray]:
-    """Make a square grid: jitter 4, errors of 0.15, wrong links by up to 50 voxels."""
+
+def problem(tiles: int, wrong: float = 0.1, axes: int = 3) -> tuple[Problem, np.ndarray]:
+    """Make a square grid, and say which links are wrong.
+
+    Tiles are off by up to 4 voxels, links err by 0.15, wrong ones by up to 50.
+    """
     side = round(tiles**0.5)
+    n = side * side
     rng = np.random.default_rng(0)
-    number = np.arange(side * side).reshape(side, side)
+    number = np.arange(n).reshape(side, side)
     pre = np.concatenate([number[:-1].ravel(), number[:, :-1].ravel()])
     post = np.concatenate([number[1:].ravel(), number[:, 1:].ravel()])
     axis = np.repeat([0, 1], side * (side - 1))
-    index = np.column_stack([*np.divmod(np.arange(side * side), side), np.zeros(side * side, int)])
-    truth = rng.uniform(-4, 4, (side * side, axes))
+    index = np.column_stack([*np.divmod(np.arange(n), side), np.zeros(n, int)])
+    truth = rng.uniform(-4, 4, (n, axes))
     error = 0.15 * rng.uniform(0.5, 1.5, (len(pre), axes))
     found = truth[post] - truth[pre] + error * rng.standard_normal(error.shape)
     bad = rng.random(len(pre)) < wrong
     found[bad] += rng.uniform(-50, 50, (bad.sum(), axes))
-    n = side * side
     links = Links(n, pre, post, found, error, np.zeros(len(pre), bool), axis, index[pre])
     return Problem(links, index, np.zeros(n, bool), np.zeros((n, axes))), bad
 
 
-def best(function, times: int) -> float:
-    """Return the least CPU seconds of several calls."""
-    seconds = []
-    for _ in range(times):
-        start = time.process_time()
-        function()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
-
-
-def main() -> None:
-    """Print one line a size."""
-    print("tiles    one solve (s)   per-axis weights (s)   robust, 10 % wrong (s)   wrong kept")
-    for tiles in [int(a) for a in sys.argv[1:]] or [10_000, 100_000]:
-        what, bad = problem(tiles, 0.1)
+def place_figures(sizes: Sequence[int] = tuple(GOALS)) -> Iterator[Figure]:
+    """One weighted solve, and the whole robust placement, of grids of so many tiles."""
+    for tiles in sizes:
+        what, bad = problem(tiles)
         links = what.links
         ends = (links.n, links.pre, links.post, links.displacement)
-        weight = 1 / links.error**2
-        one = best(lambda: least_squares(*ends, weight=weight[:, 0]), 3)  # noqa: B023
-        each = best(lambda: least_squares(*ends, weight=weight), 1)  # noqa: B023
+        weight = 1 / links.error.mean(axis=1) ** 2
+        (seconds,) = cpu_seconds(lambda e=ends, w=weight: least_squares(*e, weight=w))
+        yield Figure(
+            f"place: solve {tiles} tiles", f"{seconds * 1e3:.0f} ms CPU", GOALS.get(tiles, "")
+        )
         start = time.process_time()
         solution = optimise(what)
-        whole = time.process_time() - start
+        seconds = time.process_time() - start
         kept = int((bad & solution.good).sum())
-        print(f"{links.n:7d}  {one:13.3f}   {each:20.3f}   {whole:22.2f}   {kept} of {bad.sum()}")
+        yield Figure(
+            f"place: {tiles} tiles, robust, 10 % of links wrong",
+            f"{seconds:.1f} s CPU, {kept} of {bad.sum()} believed",
+            "",
+        )
 
 
 if __name__ == "__main__":
-    main()
+    for figure in place_figures([int(a) for a in sys.argv[1:]] or tuple(GOALS)):
+        print(f"{figure.what}: {figure.value} ({figure.goal})", flush=True)

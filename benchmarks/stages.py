@@ -26,7 +26,6 @@ from stitchlib.assemble import assemble
 from stitchlib.cards import read_card
 from stitchlib.core.boxes import Box, hull
 from stitchlib.core.pyramid import halve
-from stitchlib.core.solve import least_squares
 from stitchlib.io.images import open_image
 from stitchlib.pairs import write_measured
 from stitchlib.phantom import Phantom, write_phantom
@@ -64,17 +63,6 @@ def cpu_seconds(
             function()
             times.append(time.process_time() - start)
     return [statistics.median(times) for times in spent]
-
-
-def place_figures() -> Iterator[Figure]:
-    """Solve grids of ten and a hundred thousand tiles."""
-    for n, goal in ((100, "≤ 50 ms"), (316, "≤ 1 s")):
-        index = np.arange(n * n).reshape(n, n)
-        pre = np.concatenate([index[:-1].ravel(), index[:, :-1].ravel()])
-        post = np.concatenate([index[1:].ravel(), index[:, 1:].ravel()])
-        wanted = np.random.default_rng(0).normal(size=(len(pre), 3))
-        (seconds,) = cpu_seconds(lambda w=wanted, a=pre, b=post, m=n: least_squares(m * m, a, b, w))
-        yield Figure(f"place: {n * n} tiles", f"{seconds * 1e3:.0f} ms CPU", goal)
 
 
 def planned(folder: Path) -> DatasetRun:

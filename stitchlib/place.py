@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from stitchlib.core.boxes import AXES, Point
+from stitchlib.core.links import Links
 from stitchlib.core.placement import Problem, Solution, follow_tree, optimise
-from stitchlib.core.robust import Links
 from stitchlib.core.solve import round_half_even
-from stitchlib.corrections import Corrections, HandLink, links_from_json
+from stitchlib.corrections import Corrections, HandLink
+from stitchlib.inputs import links_from_json
 from stitchlib.io.files import canonical_json, write_record, write_text
 from stitchlib.io.parts import Part
 from stitchlib.layouts import AlignmentRecord, LayoutRecord, SourceRecord, relative_location
@@ -25,13 +26,11 @@ from stitchlib.pairs import Link, pairs_text, read_measured
 from stitchlib.positions import Position, positions_text
 from stitchlib.verdicts import Tiles, describe, reasons, remarks
 
-VERSION = 2
+VERSION = 3
 """Version of the algorithm: raising it makes every run place again."""
 
 _LEAST_ERROR, _MOST_ERROR = 0.05, 1.0
 """Standard errors of links are taken to be within these, voxels: what is not known better."""
-_ROUNDING = 1 / 12
-"""Variance that measuring in whole voxels adds."""
 
 log = logging.getLogger(__name__)
 
@@ -175,8 +174,6 @@ def _problem(
     error = np.array([link.error for link in used], float).reshape(-1, 3)[:, :ndim]
     sure = np.array([link.status == "manual" for link in used], bool)
     error = np.where(np.isfinite(error) & (error > 0), error, _MOST_ERROR)
-    if (shift[~sure] == np.rint(shift[~sure])).all():
-        error = np.sqrt(error**2 + _ROUNDING)
     error = np.clip(error, _LEAST_ERROR, _MOST_ERROR)
     error[sure] = _LEAST_ERROR
     links = Links(

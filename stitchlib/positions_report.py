@@ -50,7 +50,7 @@ def dataset_report(folder: Path) -> list[str]:
     pairs = read_table(folder / "pairs.tsv")[1]
     report = read_json(folder / "stage.json")
     lines = [f"{folder.name}: {_counts(positions)}; links: {_counts(pairs) or 'none'}"]
-    lines += _components(positions)
+    lines += _components(positions, report)
     lines += _residuals(pairs)
     for status in ("rejected", "manual", "low-confidence", "no-overlap", "background"):
         lines += _decided(pairs, status)
@@ -67,7 +67,7 @@ def _counts(rows: Sequence[Row]) -> str:
     return ", ".join(f"{n} {status}" for status, n in found.items())
 
 
-def _components(positions: Sequence[Row]) -> Iterator[str]:
+def _components(positions: Sequence[Row], report: Mapping[str, Any]) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for row in positions:
         if row["status"] != "excluded":
@@ -76,6 +76,12 @@ def _components(positions: Sequence[Row]) -> Iterator[str]:
         yield f"  {len(groups)} separate components, which no accepted link joins:"
         for name, tiles in list(groups.items())[:SHOWN]:
             yield f"    {name}: {len(tiles)} tiles, the first {tiles[0]}"
+    for island in report.get("islands", [])[:SHOWN]:
+        at = "as pinned" if island["pinned"] else "with its first tile at nominal"
+        yield (
+            f"    the island of {island['first']} stands {at}; the stage's model would move it by "
+            f"{_vector(island['stage_would_move'])} voxels, seen from the first component"
+        )
 
 
 def _size(row: Row) -> float:

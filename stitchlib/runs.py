@@ -22,8 +22,8 @@ from stitchlib import align, assemble, place, stitch
 from stitchlib.cards import Card, read_card
 from stitchlib.config import Config, parse_config
 from stitchlib.core.boxes import Box, Point
-from stitchlib.corrections import Inputs, load_inputs
 from stitchlib.errors import InputError, Problems
+from stitchlib.inputs import Inputs, load_inputs
 from stitchlib.io.files import digest_file, digest_text, read_json
 from stitchlib.layouts import relative_location
 from stitchlib.neighbours import plan_pairs

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stitchlib.core.doubt import structure
 from stitchlib.core.graph import adjacency, way_around
+from stitchlib.core.links import structure
 from stitchlib.core.placement import Problem, Solution
 from stitchlib.core.robust import closure
 from stitchlib.pairs import Link
@@ -120,6 +120,15 @@ def describe(
         },
         "worst_loops": _worst_loops(tiles, problem, solution),
         "stage_tiles": [p.tile for p in positions if p.status == "stage"],
+        "islands": [
+            {
+                "first": tiles.names[mine[0]],
+                "tiles": len(mine),
+                "pinned": bool(problem.pinned[mine].any()),
+                "stage_would_move": tiles.by_axis(move),
+            }
+            for mine, move in solution.islands().values()
+        ],
         "components": len({p.component for p in positions if p.status != "excluded"}),
         "undecided": [
             [f"{tiles.names[used.pre[k]]} – {tiles.names[used.post[k]]}" for k in pair]
@@ -161,6 +170,14 @@ def remarks(report: Mapping[str, Any], positions: Sequence[Position]) -> list[st
     rejected = report["links"].get("rejected", 0)
     if rejected:
         lines.append(f"{rejected} {'link' if rejected == 1 else 'links'} rejected; see pairs.tsv")
+    for island in report["islands"]:
+        if not island["pinned"]:
+            move = ", ".join(f"{a} {v:+.1f}" for a, v in island["stage_would_move"].items())
+            lines.append(
+                f"no trusted link joins {island['first']} and {island['tiles'] - 1} further tiles "
+                f"to the others; they stand with {island['first']} at its nominal position, the "
+                f"stage's model would move them by {move} voxels"
+            )
     if report["undecided"]:
         pairs = dict.fromkeys(" against ".join(pair) for pair in report["undecided"])
         lines.append(f"links that contradict each other, and nothing decides: {'; '.join(pairs)}")

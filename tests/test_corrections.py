@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from stitchlib.config import parse_config
-from stitchlib.corrections import Corrections, links_from_json, links_to_json
+from stitchlib.corrections import Corrections
 from stitchlib.errors import InputError
+from stitchlib.inputs import links_from_json, links_to_json
 from stitchlib.io.files import read_table, write_text
 from stitchlib.pairs import Link, pairs_text
 from stitchlib.phantom import Phantom, write_phantom

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from stitchlib.core.graph import bridges, components, forest, squares
+from stitchlib.core.links import Links
 from stitchlib.core.placement import Problem, optimise
-from stitchlib.core.robust import Links
+from stitchlib.core.prediction import predict
 from stitchlib.core.solve import Network, least_squares, least_tree
-from stitchlib.core.stage import predict
 from stitchlib.core.uncertainty import _diagonal
 from stitchlib.corrections import Corrections, HandLink
 from stitchlib.place import place
@@ -99,6 +99,84 @@ def test_a_wrong_row_that_agrees_is_flagged(size):
         assert max(p.sigma[0] for p in others) < 1
 
 
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_a_wrong_row_of_a_small_grid_is_never_silent(size):
+    """Few links tell the stage's scatter; that three or more step alike tells enough."""
+    for seed in (101, 104, 106, 116, 120, 122):
+        case = make((size, size), seed, **CASES["a wrong row that agrees"])
+        found = placed(case)
+        assert not flagged(case, found)[1].any(), seed
+        assert found.report["off_the_stage"], seed
+
+
+def test_small_grids_raise_no_false_alarm():
+    alarms = [
+        size
+        for size in (3, 4, 5)
+        for seed in range(10)
+        if placed(make((size, size), seed, wrong=0.1 * (seed % 2))).report["off_the_stage"]
+    ]
+    assert len(alarms) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["20 % wrong links", "holes in the grid", "two islands", "a wrong row that agrees"]
+)
+def test_what_right_links_determine_is_right_or_flagged(name):
+    """Thirty seeds of five sizes: a few thousand tiles."""
+    for size in (3, 4, 5, 7, 10):
+        for seed in range(100, 130):
+            case = make((size, size), seed, **CASES[name])
+            found = placed(case)
+            fit, sigma, _, _ = arrays(found)
+            off = block_errors(case, fit) > 1
+            if name == "a wrong row that agrees":
+                off = flagged(case, found)[0]
+            assert not (off & (np.nan_to_num(sigma).max(axis=1) < 1)).any(), (size, seed)
+
+
+def test_a_wrong_link_that_hides_is_found():
+    """Its residual is spread over its neighbours, of which one looks worse than itself."""
+    for size, seed in ((5, 103), (10, 100)):
+        name = "20 % wrong links" if size == 10 else "holes in the grid"
+        case = make((size, size), seed, **CASES[name])
+        found = placed(case)
+        assert np.nanmax(block_errors(case, arrays(found)[0])) < 1
+
+
+def test_two_links_that_agree_beat_the_one_that_alone_holds_two_tiles():
+    case = make((7, 7), 108, **CASES["holes in the grid"])
+    found = {(k.pre, k.post): k.status for k in placed(case).links}
+    assert found["x0y4z0", "x1y4z0"] == "rejected"
+    assert found["x0y3z0", "x1y3z0"] == found["x0y4z0", "x0y5z0"] == "ok"
+
+
+def test_tiles_cut_off_by_an_implausible_link_join_by_others():
+    case = make((7, 7), 108, **CASES["two islands"])
+    found = placed(case)
+    right = {(k.pre, k.post) for k, w in zip(case.links, case.wrong, strict=True) if not w}
+    assert {(k.pre, k.post) for k in found.links if k.status == "ok"} == right
+    assert found.report["components"] == 2
+
+
+def test_islands_are_reported_with_what_the_stage_would_do():
+    case = make((10, 6), 0, unlinked=(4,), scale=(8.0, 0.0), jitter=1, noise=0.1)
+    found = placed(case)
+    (island,) = found.report["islands"]
+    assert (island["first"], island["tiles"], island["pinned"]) == ("x5y0z0", 30, False)
+    first = case.tiles.index("x5y0z0")
+    # It stands at nominal, contract; where it truly is, the stage's scale tells.
+    assert found.positions[first].corner == case.nominal[first]
+    assert island["stage_would_move"]["x"] == pytest.approx(40, abs=3)
+    assert island["stage_would_move"]["y"] == pytest.approx(0, abs=3)
+    assert any("no trusted link joins x5y0z0 and 29 further tiles" in r for r in found.remarks)
+    pin = {"x5y0z0": tuple(map(float, case.truth[first]))}
+    pinned = placed(case, corrections=Corrections(pins=pin))
+    assert pinned.report["islands"][0]["pinned"]
+    assert not any("no trusted link joins" in r for r in pinned.remarks)
+
+
 def test_a_corner_with_one_wrong_link_of_two_is_decided_by_the_stage_or_flagged():
     for size, off in ((4, 40.0), (6, 6.0)):
         case = make((size, size), 5, jitter=2)
@@ -184,9 +262,17 @@ def test_sigma_follows_the_residuals():
 
 
 @pytest.mark.parametrize(
-    "options", [{"scale": (6.0, -4.0)}, {"drift": 30.0}, {"backlash": 12.0, "jitter": 2}]
+    ("options", "most"),
+    [
+        ({"scale": (6.0, -4.0)}, 0.2),
+        ({"drift": 30.0}, 0.5),
+        ({"backlash": 12.0, "jitter": 2}, 0.25),
+        ({"scale": (6.0, -4.0), "drift": 30.0, "wrong": 0.1}, 0.2),
+        # What every tile does for itself no model can know: no better than nominal, and no worse.
+        ({}, 1.03),
+    ],
 )
-def test_empty_tiles_are_nearer_to_the_truth_than_nominal(options):
+def test_empty_tiles_are_nearer_to_the_truth_than_nominal(options, most):
     ours, nominal = [], []
     for seed in range(8):
         case = make((7, 6), seed, empty=0.25, **options)
@@ -202,7 +288,7 @@ def test_empty_tiles_are_nearer_to_the_truth_than_nominal(options):
                 off = positions - case.truth
                 errors.append((off[those] - np.median(off[mine], axis=0))[:, :2])
     ours, nominal = (np.sqrt((np.concatenate(e) ** 2).mean()) for e in (ours, nominal))
-    assert ours < 0.75 * nominal, (ours, nominal)
+    assert ours < most * nominal, (ours, nominal)
 
 
 def test_stage_tiles_are_named_and_components_anchored(caplog):

@@ -63,6 +63,22 @@ def test_corrections_through_the_workflow(tmp_path):
     code, text = stitch(tmp_path, config)
     assert code != 0
     assert "corrections.tsv, line 2: forbid names tile 'x2_y9'" in text
+    # A tile is pinned, and a link made by hand; the others follow.
+    truth = corners(files.truth)
+    step = [b - a for a, b in zip(truth["x0_y0"], truth["x1_y0"], strict=True)]
+    by_hand.write_text(
+        "kind\ttile\tx\ty\tpre\tpost\tdisplacement_x\tdisplacement_y\n"
+        "pin\tx1_y1\t100\t50\t\t\t\t\n"
+        f"link\t\t\t\tx0_y0\tx1_y0\t{step[0]}\t{step[1]}\n"
+    )
+    code, text = stitch(tmp_path, config)
+    assert code == 0, text
+    assert "aligning the pairs" not in text
+    placed = corners(results / "positions.tsv")
+    assert placed["x1_y1"] == [100, 50, 0]
+    assert position_error(placed, truth) == 0
+    pairs = {(r["pre"], r["post"]): r["status"] for r in read_table(results / "pairs.tsv")[1]}
+    assert pairs["x0_y0", "x1_y0"] == "manual"
     # A second acquisition takes the first one's positions.
     config["place"] = {"method": "given", "positions": "results/phantom/positions.tsv"}
     config["dataset"] = "second"

@@ -18,7 +18,8 @@ import numpy as np
 from stitchlib import align, assemble, place, stitch
 from stitchlib.core.boxes import Box
 from stitchlib.core.shifts import SearchRange
-from stitchlib.corrections import Corrections, Inputs
+from stitchlib.corrections import Corrections
+from stitchlib.inputs import Inputs
 from stitchlib.pairs import Link, Pair, pairs_text, write_measured
 from stitchlib.plans import ShardPlan
 from stitchlib.positions import positions_text

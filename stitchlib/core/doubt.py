@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stitchlib.core.graph import Forest, bridges, components, forest
-from stitchlib.core.robust import Floats, Ints, Links, Mask
+from stitchlib.core.graph import components
+from stitchlib.core.links import Floats, Ints, Links, Mask, Structure, structure
 from stitchlib.core.stage import FEW_LINKS, LEAST_SCATTER, StageShifts, fit_shifts
 
 DECISIVE = np.log(100.0)
@@ -16,47 +16,12 @@ FAR = 5.0
 """Standard deviations of the stage beyond which a link is not believed on its own word."""
 TOGETHER = 3.0
 """As many beyond which several links that agree are believed, but not for sure."""
+SEAMS = 4
+"""Seams along a grid axis that it takes to say how the stage slips from one to the next."""
 _WORTH = 0.5
 """Log-likelihood ratio from which a link is exchanged for another."""
 _AS_FAR = 3.0
 """An unnoticed wrong link is off by about so many standard deviations of the stage."""
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """How the believed links hold the tiles together."""
-
-    numbers: Ints
-    """The believed links."""
-    component: Ints
-    """Component of every node."""
-    block: Ints
-    """Nodes that at least two separate ways connect share it."""
-    single: Mask
-    """Believed links that are the only ones between two parts, shape (links,)."""
-    tree: Forest
-    """Spans the believed links; its links count among these."""
-
-    def ways(self, links: Links, k: int) -> list[int]:
-        """Single links on the way between the ends of a link."""
-        path = self.tree.path(int(links.pre[k]), int(links.post[k]))
-        return [j for j in self.numbers[path].tolist() if self.single[j]]
-
-
-def structure(links: Links, good: Mask, roots_first: Ints | None = None) -> Structure:
-    """Describe the graph of the believed links; ``roots_first`` are preferred as roots."""
-    pre, post = links.some(good)
-    numbers = np.flatnonzero(good)
-    component = components(links.n, pre, post)
-    roots = np.unique(component, return_index=True)[1]
-    if roots_first is not None:
-        roots[component[roots_first[::-1]]] = roots_first[::-1]
-    tree = forest(links.n, pre, post, roots)
-    lonely = bridges(links.n, pre, post, tree)
-    single = np.zeros(len(good), bool)
-    single[numbers[lonely]] = True
-    block = components(links.n, pre[~lonely], post[~lonely])
-    return Structure(numbers, component, block, single, tree)
 
 
 def learn_stage(links: Links, good: Mask, single: Mask) -> StageShifts:
@@ -67,7 +32,7 @@ def learn_stage(links: Links, good: Mask, single: Mask) -> StageShifts:
     return fit_shifts(links.axis[use], links.where[use], links.displacement[use])
 
 
-def arbitrate(links: Links, good: Mask) -> tuple[Mask, Mask]:
+def arbitrate(links: Links, good: Mask, out: Mask) -> tuple[Mask, Mask]:
     """Let the stage decide where one link stands against another.
 
     A link that alone holds a part of the tiles, contradicted by a link that is not believed, may be
@@ -80,6 +45,8 @@ def arbitrate(links: Links, good: Mask) -> tuple[Mask, Mask]:
         All links; displacements are relative to nominal.
     good : array of bool, shape (links,)
         Those that agree with one another.
+    out : array of bool, shape (links,)
+        Those that never may be believed.
 
     Returns
     -------
@@ -87,7 +54,7 @@ def arbitrate(links: Links, good: Mask) -> tuple[Mask, Mask]:
         Links to believe; and of the others, those that only the stage speaks against.
     """
     good, implausible = good.copy(), np.zeros(len(good), bool)
-    dropped = np.zeros(len(good), bool)
+    dropped = out.copy()
     stage = learn_stage(links, good, structure(links, good).single)
     if not stage.known:
         return good, implausible
@@ -96,9 +63,9 @@ def arbitrate(links: Links, good: Mask) -> tuple[Mask, Mask]:
     while True:
         graph = structure(links, good)
         swaps = _swaps(links, good, graph, likelihood, dropped)
-        for out, into in swaps:
-            good[out], good[into] = False, True
-            dropped[out] = True
+        for old, into in swaps:
+            good[old], good[into] = False, True
+            dropped[old] = True
         if not swaps:
             far = (
                 graph.single & ~links.sure & (units > FAR) & _unheard_of(links, good, graph, stage)
@@ -126,13 +93,6 @@ def _unheard_of(links: Links, good: Mask, graph: Structure, stage: StageShifts) 
     return found
 
 
-def _contradicted(links: Links, good: Mask, graph: Structure) -> Ints:
-    """Links not believed whose ends single links hold together."""
-    a, b = links.pre, links.post
-    same = graph.component[a] == graph.component[b]
-    return np.flatnonzero(~good & same & (graph.block[a] != graph.block[b]))
-
-
 def _swaps(
     links: Links, good: Mask, graph: Structure, likelihood: Floats, dropped: Mask
 ) -> list[tuple[int, int]]:
@@ -141,7 +101,7 @@ def _swaps(
     No two of them concern the same single links.
     """
     found = []
-    for k in _contradicted(links, good, graph).tolist():
+    for k in graph.contradicted(links, good).tolist():
         way = [j for j in graph.ways(links, k) if not links.sure[j]]
         if dropped[k] or not way:
             continue
@@ -191,16 +151,15 @@ def doubts(links: Links, good: Mask, x: Floats, anchors: Ints) -> Doubts:
     undecided = []
     likelihood = stage.likelihood(*links.steps) if stage.known else None
     residual = links.residual(x)
-    for k in _contradicted(links, good, graph).tolist():
+    for k in graph.contradicted(links, good).tolist():
         for j in graph.ways(links, k):
             lead = likelihood[j] - likelihood[k] if likelihood is not None else 0.0
             if not links.sure[j] and lead < DECISIVE:
                 variance[j] = np.maximum(variance[j], residual[k] ** 2)
                 undecided.append((k, j))
     lonely = graph.single & ~links.sure
-    wrong = ~good & (graph.component[links.pre] == graph.component[links.post])
-    # Links that others check tell how often links are wrong.
-    share = (wrong.sum() + 0.2) / (len(good) - lonely.sum() + 10)
+    # Links that others check, or that join nothing, tell how often links are wrong.
+    share = ((~good).sum() + 0.2) / (len(good) - lonely.sum() + 10)
     variance[lonely] += share * (_AS_FAR * stage.width) ** 2
     return Doubts(variance, _steps(links, good, graph, stage), tuple(undecided))
 
@@ -210,26 +169,88 @@ def _steps(links: Links, good: Mask, graph: Structure, stage: StageShifts) -> Fl
     step = np.zeros((links.n, links.displacement.shape[1]))
     if not stage.known:
         return step
-    narrow = np.fmax(stage.narrow, LEAST_SCATTER)
-    off = np.abs(stage.deviation(*links.steps) / narrow).max(axis=1)
-    far = good & ~links.sure & (off > TOGETHER)
+    deviation = _deviation(links, good, stage)
+    seam, usual = _seams(links, good, deviation)
+    unusual = TOGETHER * usual
+    far = seam | (np.abs(deviation) > np.fmax(TOGETHER * stage.narrow, unusual)).any(axis=1)
+    far &= good & ~links.sure
     pre, post = links.some(good & ~far)
     part = components(links.n, pre, post)
     far &= part[links.pre] != part[links.post]
     if not far.any():
         return step
-    deviation = stage.deviation(*links.steps)
     joints: dict[int, dict[int, list[Floats]]] = {}
     for k in np.flatnonzero(far).tolist():
         a, b = int(part[links.pre[k]]), int(part[links.post[k]])
         joints.setdefault(a, {}).setdefault(b, []).append(deviation[k])
         joints.setdefault(b, {}).setdefault(a, []).append(-deviation[k])
     offset = _walk(joints, part[graph.tree.levels[0]].tolist(), step.shape[1])
-    unusual = TOGETHER * narrow
     for p, value in offset.items():
         if (np.abs(value) > unusual).any():
             step[part == p] = value
     return step
+
+
+def _seams(links: Links, good: Mask, deviation: Floats) -> tuple[Mask, Floats]:
+    """Return the links of seams that step together by more than is usual, and what is usual.
+
+    A seam is all links between two neighbouring rows, columns or layers of the grid. Of tiles that
+    are off independently, a whole seam is hardly ever off by more than single links about its
+    median. Where the grid has seams enough, what these scatter is usual too: a stage may slip.
+
+    Returns
+    -------
+    together : array of bool, shape (links,)
+        Links of an unusual seam that agree with its median.
+    usual : array of float, shape (axes,)
+        Standard deviation, voxels.
+    """
+    together, rest = np.zeros(len(good), bool), np.zeros_like(deviation)
+    seams = _members(links, good)
+    middles = {d: [np.median(deviation[k], axis=0) for k in seams[d]] for d in seams}
+    for d, members in seams.items():
+        for mine, middle in zip(members, middles[d], strict=True):
+            rest[mine] = deviation[mine] - middle
+    free = max(1, int(good.sum()) - sum(map(len, seams.values())))
+    usual: Floats = np.maximum(np.sqrt((rest**2).sum(axis=0) / free), LEAST_SCATTER)
+    for d, members in seams.items():
+        width = usual
+        if len(members) >= SEAMS:
+            # The lower of two: half of the seams of a small grid may be those of one wrong row.
+            slip = np.quantile(np.abs(middles[d]), 0.4, axis=0, method="lower") / 0.5244
+            width = np.maximum(usual, slip)
+        for mine, middle in zip(members, middles[d], strict=True):
+            if len(mine) > 1 and (np.abs(middle) > TOGETHER * width).any():
+                together[mine] = (np.abs(rest[mine]) <= TOGETHER * usual).all(axis=1)
+    return together, usual
+
+
+def _deviation(links: Links, good: Mask, stage: StageShifts) -> Floats:
+    """Shifts less what is usual, voxels, shape (links, axes).
+
+    Usual is what the stage's model expects; along grid axes with few seams, of which one wrong row
+    would make most, the median of these.
+    """
+    deviation = stage.deviation(*links.steps)
+    for d, members in _members(links, good).items():
+        if len(members) < SEAMS:
+            middles = [np.median(links.displacement[k], axis=0) for k in members]
+            mine = links.axis == d
+            deviation[mine] = links.displacement[mine] - np.median(middles, axis=0)
+    return deviation
+
+
+def _members(links: Links, good: Mask) -> dict[int, list[Ints]]:
+    """Believed links by grid axis and seam."""
+    use = np.flatnonzero(good)
+    key = links.axis[use], links.where[use, links.axis[use]]
+    order = np.lexsort(key[::-1])
+    change = (np.diff(key[0][order]) != 0) | (np.diff(key[1][order]) != 0)
+    found: dict[int, list[Ints]] = {}
+    for members in np.split(use[order], np.flatnonzero(change) + 1):
+        if len(members):
+            found.setdefault(int(links.axis[members[0]]), []).append(members)
+    return found
 
 
 def _walk(

@@ -6,21 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stitchlib.core.doubt import Doubts, arbitrate, doubts, learn_stage, structure
+from stitchlib.core.challenge import challenge
+from stitchlib.core.doubt import Doubts, arbitrate, doubts, learn_stage
 from stitchlib.core.graph import components, squares
-from stitchlib.core.robust import (
-    FINE,
-    LEAST,
-    MANY_LOOPS,
-    Floats,
-    Ints,
-    Links,
-    Mask,
-    select,
-    tolerance,
-)
+from stitchlib.core.links import Floats, Ints, Links, Mask, structure
+from stitchlib.core.moves import rejoin
+from stitchlib.core.prediction import Prediction, joined_frame, predict
+from stitchlib.core.robust import FINE, LEAST, MANY_LOOPS, select, tolerance
 from stitchlib.core.solve import Network, least_tree
-from stitchlib.core.stage import Prediction, StageShifts, fit_shifts, joined_frame, predict
+from stitchlib.core.stage import StageShifts, fit_shifts
 from stitchlib.core.uncertainty import common_error, position_sigma
 
 
@@ -77,6 +71,17 @@ class Solution:
     scale: Floats
     """Residuals over errors, root mean square, per axis."""
 
+    def islands(self) -> dict[int, tuple[Ints, Floats]]:
+        """By component but the first: its placed tiles, and how far the stage's model would move
+        them to where it expects them relative to the first component's, voxels, shape (axes,).
+        """
+        rest = self.x - self.prediction.trend
+        tiles = {c: np.flatnonzero(self.placed & (self.component == c))
+                 for c in np.unique(self.component[self.placed]).tolist()}  # fmt: skip
+        level = {c: rest[mine].mean(axis=0) for c, mine in tiles.items()}
+        first = min(tiles, default=0)
+        return {c: (mine, level[first] - level[c]) for c, mine in tiles.items() if c != first}
+
 
 def optimise(problem: Problem) -> Solution:
     """Place tiles by robust weighted least squares."""
@@ -127,12 +132,18 @@ def _believe(problem: Problem, loops: Ints) -> tuple[Mask, Mask]:
         good = kept
         weight = 1 / links.error**2
         x = _solve(problem, good, weight, problem.ground(components(links.n, *links.some(good))))
-    good, implausible = arbitrate(links, good)
-    component = components(links.n, *links.some(good))
-    x = _solve(problem, good, 1 / links.error**2, problem.ground(component))
-    same = component[links.pre] == component[links.post]
-    fits = (np.abs(links.residual(x)) <= allowed).all(axis=1)
-    return good | (same & fits & ~implausible), implausible
+    ground = problem.ground(components(links.n, links.pre, links.post))
+    good, x = challenge(links, loops, good, x, allowed, problem.fixed(), ground)
+    out = np.zeros(len(good), bool)
+    for _ in range(3):
+        good, implausible = arbitrate(links, good, out)
+        component = components(links.n, *links.some(good))
+        x = _solve(problem, good, 1 / links.error**2, problem.ground(component))
+        before, out = out, out | implausible
+        good = rejoin(links, good, out, x, allowed, problem.pinned)
+        if (out == before).all():
+            break
+    return good, out & ~good
 
 
 def follow_tree(problem: Problem) -> Solution:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
-from stitchlib.core.graph import bridges, components, forest
+from stitchlib.core.links import Floats, Ints, Links, Mask
+from stitchlib.core.moves import agreeing, relocate
 from stitchlib.core.solve import Network
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 LEAST = 1.5
 """A link is never called wrong for less, voxels."""
@@ -26,45 +20,8 @@ _FEW = 6
 """Loops that it takes to say anything about the common error."""
 _CHANCE = 0.002
 """Share of the links that may be in loops that close by chance."""
-_CROWD = 200
-"""A group with more links to others is not moved: the others are."""
-_TINY = 1e-7
+TINY = 1e-7
 """Weight of a link that is not believed; it keeps the system solvable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Links as arrays."""
-
-    n: int
-    """Number of nodes."""
-    pre: Ints
-    """First ends, shape (links,)."""
-    post: Ints
-    """Second ends, shape (links,)."""
-    displacement: Floats
-    """x_post − x_pre, voxels, shape (links, axes)."""
-    error: Floats
-    """Standard errors, voxels, > 0, shape (links, axes)."""
-    sure: Mask
-    """Links that are believed whatever the others say, shape (links,)."""
-    axis: Ints
-    """Grid axis of each, shape (links,)."""
-    where: Ints
-    """Grid index of the first end, shape (links, 3)."""
-
-    @property
-    def steps(self) -> tuple[Ints, Ints, Floats]:
-        """What the stage's model is about: grid axis, grid index, and displacement."""
-        return self.axis, self.where, self.displacement
-
-    def residual(self, x: Floats) -> Floats:
-        """Displacement − (x_post − x_pre)."""
-        return self.displacement - (x[self.post] - x[self.pre])
-
-    def some(self, mask: Mask) -> tuple[Ints, Ints]:
-        """Return the ends of some of the links."""
-        return self.pre[mask], self.post[mask]
 
 
 def loop_scale(links: Links, loops: Ints) -> Floats:
@@ -149,13 +106,13 @@ def select(
     for start in (np.maximum(plausible, 1e-3), np.ones(len(base)), np.where(closed, 1.0, 0.01)):
         x = _graduated(network, links, base, allowed, fixed, start)
         for _ in range(8):
-            good = _agree(links, x, allowed)
-            x = _relocate(links, x, closed, allowed, held)
-            again = _agree(links, x, allowed)
-            x = network.solve(np.where(again, base, base * _TINY), links.displacement, fixed)
-            if (_agree(links, x, allowed) == good).all():
+            good = agreeing(links, x, allowed)
+            x = relocate(links, x, closed, allowed, held)
+            again = agreeing(links, x, allowed)
+            x = network.solve(np.where(again, base, base * TINY), links.displacement, fixed)
+            if (agreeing(links, x, allowed) == good).all():
                 break
-        good = _agree(links, x, allowed)
+        good = agreeing(links, x, allowed)
         off = (links.residual(x)[good] / allowed[good]) ** 2
         agreement = (1 - np.minimum(off.max(axis=1), 1) + 0.3 * plausible[good]).sum()
         found.append((float(agreement), good, x))
@@ -175,10 +132,6 @@ def _closed(links: Links, loops: Ints, allowed: Floats) -> Mask:
     return closed
 
 
-def _agree(links: Links, x: Floats, allowed: Floats) -> Mask:
-    return (np.abs(links.residual(x)) <= allowed).all(axis=1) | links.sure
-
-
 def _graduated(
     network: Network, links: Links, base: Floats, allowed: Floats, fixed: Floats, start: Floats
 ) -> Floats:
@@ -191,68 +144,8 @@ def _graduated(
         x = network.solve(weight, links.displacement, fixed)
         off = np.linalg.norm(links.residual(x) / allowed, axis=1)
     for scale in (4.0, 2.0, 1.0):
-        weight = base * np.maximum((scale**2 / (scale**2 + off**2)) ** 2, _TINY)
+        weight = base * np.maximum((scale**2 / (scale**2 + off**2)) ** 2, TINY)
         weight[links.sure] = base[links.sure]
         x = network.solve(weight, links.displacement, fixed)
         off = np.linalg.norm(links.residual(x) / allowed, axis=1)
     return x
-
-
-def _relocate(links: Links, x: Floats, closed: Mask, allowed: Floats, held: Mask) -> Floats:
-    """Move tiles and groups of tiles where more links agree.
-
-    Groups are those that links in closed loops hold together, and those that hang on single links.
-    """
-    x = x.copy()
-    for _ in range(4):
-        moved = _move_groups(links, x, np.arange(links.n), allowed, held)
-        agree = _agree(links, x, allowed)
-        firm = components(links.n, *links.some(agree & closed))
-        moved |= _move_groups(links, x, firm, allowed, held)
-        pre, post = links.some(_agree(links, x, allowed))
-        roots = np.unique(components(links.n, pre, post), return_index=True)[1]
-        single = bridges(links.n, pre, post, forest(links.n, pre, post, roots))
-        groups = components(links.n, pre[~single], post[~single])
-        moved |= _move_groups(links, x, groups, allowed, held)
-        if not moved:
-            break
-    return x
-
-
-def _move_groups(links: Links, x: Floats, group: Ints, allowed: Floats, held: Mask) -> bool:
-    """Move groups of tiles, one after the other, where that costs less; tell whether any moved."""
-    a, b = group[links.pre], group[links.post]
-    crossing = np.flatnonzero(a != b)
-    off = (np.abs(links.residual(x)[crossing]) > allowed[crossing]).any(axis=1)
-    n = int(group.max(initial=0)) + 1
-    ends = np.concatenate([a[crossing], b[crossing]])
-    bad = np.bincount(ends, np.tile(off, 2), n)
-    # It takes more links than now agree.
-    worth = (bad > 0) & (2 * bad >= np.bincount(ends, minlength=n))
-    worth[group[held]] = False
-    worth &= np.bincount(ends, minlength=n) <= _CROWD
-    order = np.argsort(ends, kind="stable")
-    starts = np.searchsorted(ends[order], np.arange(n + 1))
-    members = np.argsort(group, kind="stable")
-    firsts = np.searchsorted(group[members], np.arange(n + 1))
-    moved = False
-    for g in np.flatnonzero(worth).tolist():
-        mine = order[starts[g] : starts[g + 1]]
-        sign = np.where(mine < len(crossing), -1.0, 1.0)[:, None]
-        k = crossing[mine % len(crossing)]
-        wanted = sign * (links.displacement[k] - (x[links.post[k]] - x[links.pre[k]]))
-        step = _better(wanted, allowed[k], links.sure[k])
-        if step is not None:
-            x[members[firsts[g] : firsts[g + 1]]] += step
-            moved = True
-    return moved
-
-
-def _better(wanted: Floats, allowed: Floats, sure: Mask) -> Floats | None:
-    """Return the step that most links agree on if it beats staying; steps wanted by each link."""
-    steps = np.concatenate([np.zeros((1, wanted.shape[1])), wanted])
-    off = ((steps[:, None] - wanted) / allowed) ** 2
-    cost = np.minimum(off.max(axis=2), 1.0)
-    cost = (cost * np.where(sure, 100.0, 1.0)).sum(axis=1)
-    best = int(np.argmin(cost))
-    return steps[best] if cost[best] < cost[0] - 0.25 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stitchlib.core.graph import components
-from stitchlib.core.robust import Floats, Ints, Links, Mask
+from stitchlib.core.links import Floats, Ints, Links, Mask
 from stitchlib.core.solve import Network
 
 _EXACT = 1200
