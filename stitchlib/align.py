@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point
-from stitchlib.core.confidence import CERTAIN
+from stitchlib.core.confidence import CERTAIN, UNLIKELY
 from stitchlib.core.correlate import reachable
 from stitchlib.core.filters import has_content
 from stitchlib.core.peaks import Measure
@@ -29,9 +29,6 @@ VERSION = 3
 
 Background = float | Literal["auto"] | None
 """Voxels below a number are background; auto: an image of nothing but noise is; None: none."""
-
-UNLIKELY = 0.5
-"""Confidence below which a link is not ok, however little confidence is asked for."""
 
 
 def align_block(card: Mapping[str, Any], folder: Path) -> list[Link]:

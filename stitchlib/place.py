@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stitchlib.core.boxes import AXES, Point
+from stitchlib.core.confidence import UNLIKELY
 from stitchlib.core.links import Links
 from stitchlib.core.placement import Problem, Solution, follow_tree, optimise
 from stitchlib.core.solve import round_half_even
@@ -141,6 +142,9 @@ def _judge(link: Link, min_confidence: float, by_hand: Corrections) -> Link:
         return replace(link, status="rejected", reason=f"tile {out[0]} is excluded")
     if (link.pre, link.post) in by_hand.forbidden:
         return replace(link, status="rejected", reason="forbidden")
+    if link.status == "low-confidence" and link.confidence < UNLIKELY:
+        # Alignment has refused it, and says why.
+        return link
     if link.status in ("ok", "rejected", "low-confidence"):
         # What an earlier placement decided about a link is decided anew.
         if link.confidence < min_confidence:

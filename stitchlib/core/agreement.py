@@ -112,19 +112,30 @@ def _centred(image: NDArray[Any], windows: Windows, by: Point) -> NDArray[np.flo
     return found
 
 
-def against_neighbours(
+def steadiness(
     pre: NDArray[Any], post: NDArray[Any], best: Point, axes: tuple[bool, ...], width: float = 0.0
-) -> tuple[float, ...]:
-    """Weakest preference over the two displacements two voxels off, per axis.
+) -> tuple[tuple[float, float], ...]:
+    """Return where along each axis the parts of the overlap want a displacement, and how surely.
 
-    Axes that are not searched (``axes`` false) and those along which nothing can be compared
-    have infinity.
+    Were the misfit a parabola about the true place, t voxels off and with a standard error of σ,
+    the preferences over the displacements s = 2 voxels below and above were (s ± 2 t) / (2 σ).
+
+    Returns
+    -------
+    tuple of (float, float)
+        Per axis t and 1 / σ, voxels. Axes that are not searched (``axes`` false) and those along
+        which nothing can be compared have 0 and infinity.
     """
     found = []
     for axis, searched in enumerate(axes):
-        values = [math.inf]
-        for step in (-STEP, STEP) if searched else ():
-            other = (*best[:axis], best[axis] + step, *best[axis + 1 :])
-            values.append(preference(pre, post, best, other, width))
-        found.append(min(values))
+        sides = [
+            preference(pre, post, best, (*best[:axis], best[axis] + step, *best[axis + 1 :]), width)
+            for step in ((-STEP, STEP) if searched else ())
+        ]
+        known = [side for side in sides if not math.isinf(side)]
+        steady = sum(known) / len(known) if known else math.inf
+        place = 0.0
+        if len(known) == len(sides) > 0 and steady > 0:
+            place = max(-1.0, min(1.0, (known[0] - known[1]) / (2 * steady))) * STEP / 2
+        found.append((place, steady))
     return tuple(found)

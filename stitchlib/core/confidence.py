@@ -14,6 +14,8 @@ from stitchlib.core.evidence import Evidence
 
 CERTAIN = 0.99
 """Confidence from which a reason is not needed."""
+UNLIKELY = 0.5
+"""Confidence below which a link is not ok, however little confidence is asked for."""
 _LEAST, _MOST = -10.0, 30.0
 """Evidence beyond these is all the same."""
 _NO_RIVAL = 30.0
@@ -27,14 +29,13 @@ class Features:
     """What the confidence of a displacement is made of."""
 
     odds: float
-    """Log-odds of within one voxel against everywhere else in the range."""
+    """Log-odds of about there, within two voxels, against everywhere else in the range."""
     odds_axis: tuple[float, ...]
     """The same per axis; infinite where there is one displacement only."""
     chance: float
     """Log-likelihood above the highest peak that unrelated images would give."""
-    agree: tuple[float, ...]
-    """How surely the parts of the overlap prefer it to displacements two voxels off, standard
-    deviations, per axis."""
+    margin: tuple[float, ...]
+    """Standard errors, by the parts of the overlap, to where it would be a voxel off; per axis."""
     border: tuple[bool, ...]
     """Whether it is on the border of the range, per axis."""
     rival: float
@@ -42,10 +43,18 @@ class Features:
     infinite where there is none."""
 
     @classmethod
-    def of(cls, evidence: Evidence, agree: tuple[float, ...], rival: float) -> Self:
+    def of(
+        cls, evidence: Evidence, steady: tuple[tuple[float, float], ...], rival: float
+    ) -> Self:
         """Put together what was found."""
+        margin = tuple(
+            max(0.0, 1 - abs(place - (fine - whole))) * surely
+            for (place, surely), fine, whole in zip(
+                steady, evidence.refined, evidence.displacement, strict=True
+            )
+        )
         return cls(
-            evidence.odds, evidence.odds_axis, evidence.chance, agree, evidence.border, rival
+            evidence.odds, evidence.odds_axis, evidence.chance, margin, evidence.border, rival
         )
 
     @classmethod
@@ -85,24 +94,24 @@ class Features:
             _both(self.odds, rough.odds),
             tuple(_both(a, b) for a, b in zip(self.odds_axis, rough.odds_axis, strict=True)),
             rough.chance,
-            self.agree,
+            self.margin,
             border,
             rough.rival,
         )
 
     def numbers(self, axis: int | None = None) -> tuple[float, float, float]:
-        """Return distance, chance and agreement, bounded, of one axis or of all together.
+        """Return distance, chance and margin, bounded, of one axis or of all together.
 
         The distance to all else in the range is told by the log-odds, or, where texture is smooth
         and noise little, better by how surely the next best peak fits less well.
         """
-        odds, agree = (
-            (self.odds, min(self.agree))
+        odds, margin = (
+            (self.odds, min(self.margin))
             if axis is None
-            else (max(self.odds, self.odds_axis[axis]), self.agree[axis])
+            else (max(self.odds, self.odds_axis[axis]), self.margin[axis])
         )
         distance = max(odds, min(self.rival, _NO_RIVAL) - _SELECTED)
-        return _bounded(distance), _bounded(self.chance), _bounded(agree)
+        return _bounded(distance), _bounded(self.chance), _bounded(margin)
 
 
 def _both(first: float, second: float) -> float:
@@ -133,7 +142,7 @@ def confidence(features: Features) -> tuple[float, tuple[float, ...]]:
         _probability(features.numbers(axis)) * (_BORDER if features.border[axis] else 1.0)
         if not math.isinf(features.odds_axis[axis])
         else 1.0
-        for axis in range(len(features.agree))
+        for axis in range(len(features.margin))
     )
     return min(_probability(features.numbers()), *axes), axes
 
@@ -150,11 +159,11 @@ def reason(features: Features, whole: float, axes: tuple[float, ...]) -> str:
     if whole >= CERTAIN:
         return ""
     words = []
-    distance, chance, agree = features.numbers()
+    distance, chance, margin = features.numbers()
     if any(features.border):
         words.append(f"the peak is on the border of the range in {_names(features.border)}")
     weakest = min(
-        zip((distance, chance, agree), GATES, strict=True), key=lambda p: p[1][0] + p[1][1] * p[0]
+        zip((distance, chance, margin), GATES, strict=True), key=lambda p: p[1][0] + p[1][1] * p[0]
     )[0]
     if weakest == chance:
         words.append("the peak is no higher than unrelated images would give")

@@ -19,6 +19,9 @@ from stitchlib.core.lags import Lags
 
 Floats = NDArray[np.float64]
 
+ABOUT = 2
+"""Voxels about the best displacement that are no other one; how exactly it is known there is told
+by the parts of the overlap."""
 _MOST = 0.9999
 _INTERPOLATION = 0.05
 """Error of the interpolated peak where there is no noise, voxels (measured on phantoms)."""
@@ -41,11 +44,11 @@ class Evidence:
     chance: float
     """Log-likelihood of the peak above that of the highest that unrelated images would give."""
     odds: float
-    """Log-odds of within one voxel against everywhere else in the range."""
+    """Log-odds of about there, within two voxels, against everywhere else in the range."""
     odds_axis: tuple[float, ...]
     """The same for one axis at a time; infinite where the range has one displacement only."""
     rival: Point | None
-    """Displacement of the next best peak, not beside the best; None if there is none."""
+    """Displacement of the next best peak, more than two voxels away; None if there is none."""
     border: tuple[bool, ...]
     """Whether the peak is on the border of the range, per axis."""
 
@@ -60,7 +63,7 @@ def weigh(lags: Lags, at: Point | None = None) -> Evidence:
     else:
         index = tuple(d - o for d, o in zip(at, lags.lower, strict=True))
     top = float(ncc[index])
-    beside = _beside(ncc.shape, index)
+    beside = _beside(ncc.shape, index, ABOUT)
     independent = _independent(lags, ncc, index)
     positive = np.maximum(ncc, 0.0)
     level = -0.5 * independent * np.log1p(-positive * positive)
@@ -83,7 +86,7 @@ def weigh(lags: Lags, at: Point | None = None) -> Evidence:
     )
 
 
-def _beside(shape: Point, index: Point, reach: int = 1) -> NDArray[np.bool_]:
+def _beside(shape: Point, index: Point, reach: int) -> NDArray[np.bool_]:
     """Mark the entries within ``reach`` of one."""
     found = np.zeros(shape, np.bool_)
     found[tuple(slice(max(0, i - reach), i + reach + 1) for i in index)] = True
@@ -124,12 +127,12 @@ def _axis_odds(rest: Floats, index: Point, axis: int) -> float:
         return math.inf
     good = np.zeros(rest.shape, np.bool_)
     i = index[axis]
-    good[(slice(None),) * axis + (slice(max(0, i - 1), i + 2),)] = True
+    good[(slice(None),) * axis + (slice(max(0, i - ABOUT), i + ABOUT + 1),)] = True
     return _log_odds(rest, good)
 
 
 def _rival(ncc: Floats, beside: NDArray[np.bool_]) -> Point | None:
-    """Return the entry of the highest local maximum that is not beside the best."""
+    """Return the entry of the highest local maximum that is not about the best."""
     peaks = ncc >= scipy.ndimage.maximum_filter(ncc, size=3, mode="nearest")
     peaks &= ~beside
     if not peaks.any():

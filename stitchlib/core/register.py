@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.agreement import MOST_VOXELS, against_neighbours, preference
+from stitchlib.core.agreement import MOST_VOXELS, preference, steadiness
 from stitchlib.core.boxes import Point
 from stitchlib.core.coarse import COARSE_FROM, DECIDE_ON, around, central, coarse, factors
 from stitchlib.core.confidence import CERTAIN, Features, confidence, reason
@@ -239,11 +239,11 @@ def weighings(
         a, b = (filtered(image, width, flat=flat) for image in (pre, post))
         evidence = weigh(covariances(a, b, search, least), at)
         searched = tuple(not math.isinf(odds) for odds in evidence.odds_axis)
-        agree = against_neighbours(a, b, evidence.displacement, searched, width)
+        steady = steadiness(a, b, evidence.displacement, searched, width)
         rival = math.inf
         if evidence.rival is not None:
             rival = preference(a, b, evidence.displacement, evidence.rival, width)
-        features = Features.of(evidence, agree, rival)
+        features = Features.of(evidence, steady, rival)
         yield Weighing(evidence, features, *confidence(features))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import score
 from stitchlib.core.shifts import SearchRange
+from stitchlib.core.spectra import reachable
 from stitchlib.errors import InputError
 from stitchlib.phantom.acquisition import Phantom
 
@@ -38,12 +40,15 @@ HOPELESS = ("repeated", "background", "elsewhere")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhantomLink:
-    """Two tiles, what is to be searched, and the truth."""
+    """Parts of two tiles that are to be compared, what is to be searched, and the truth.
+
+    Displacements are in coordinates of the parts.
+    """
 
     kind: str
     seed: int
     pre: NDArray[Any]
-    """Axes (x, y[, z])."""
+    """What displacements can reach; axes (x, y[, z])."""
     post: NDArray[Any]
     axis: int
     """Grid axis along which they are neighbours."""
@@ -94,27 +99,55 @@ def phantom_link(kind: str, seed: int, *, size: float = 1.0) -> PhantomLink:
         raise InputError(f"kind={kind!r}: give one of {KINDS}.")
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     phantom, axis = _phantom(kind, seed, rng, size)
-    first, second = (0, 0), (1, 0) if axis == 0 else (0, 1)
-    names = [phantom.name(index) for index in (first, second)]
+    other = _changed(kind, phantom, rng)
+    second = (1, 0) if axis == 0 else (0, 1)
+    tiles = phantom.tile((0, 0), "c0"), other.tile(second, "c0")
+    return replace(_between(phantom, ((0, 0), second), tiles), kind=kind, seed=seed)
+
+
+def mosaic_links(phantom: Phantom) -> Iterator[PhantomLink]:
+    """Yield the links between all neighbours of a phantom acquisition, as alignment meets them.
+
+    Their kind is ``background`` where one of the tiles is empty, else ``mosaic``.
+    """
+    images: dict[Point, NDArray[Any]] = {}
+    for index in phantom.indices:
+        images[index] = phantom.tile(index, "c0")
+        for axis in range(len(index)):
+            before = tuple(i - (d == axis) for d, i in enumerate(index))
+            if before in images:
+                yield _between(phantom, (before, index), (images[before], images[index]))
+
+
+def _between(
+    phantom: Phantom, indices: tuple[Point, Point], tiles: tuple[NDArray[Any], NDArray[Any]]
+) -> PhantomLink:
+    """Return the link of two neighbours, cut to what displacements can compare."""
+    axis = [a != b for a, b in zip(*indices, strict=True)].index(True)
+    names = [phantom.name(index) for index in indices]
     nominal = _difference(phantom.nominal, names)
     jitter: tuple[int, ...] = phantom.jitter  # type: ignore[assignment]
     # Halves of a voxel either way come on top of the jitter.
     reach = [2 * j + (2 if phantom.subvoxel else 1) for j in jitter]
-    overlap = phantom.tile_shape[axis] - int(nominal[axis])
-    other = _changed(kind, phantom, rng)
+    search = SearchRange(
+        tuple(int(v) - m for v, m in zip(nominal, reach, strict=True)),
+        tuple(int(v) + m for v, m in zip(nominal, reach, strict=True)),
+    )
+    parts = reachable(phantom.tile_shape, phantom.tile_shape, search)
+    by = [a - b for a, b in zip(parts[0].lower, parts[1].lower, strict=True)]
     return PhantomLink(
-        kind,
-        seed,
-        phantom.tile(first, "c0"),
-        other.tile(second, "c0"),
+        "background" if any(index in phantom.empty for index in indices) else "mosaic",
+        phantom.seed,
+        tiles[0][parts[0].slices()],
+        tiles[1][parts[1].slices()],
         axis,
-        tuple(int(v) for v in nominal),
+        tuple(int(v) - k for v, k in zip(nominal, by, strict=True)),
         SearchRange(
-            tuple(int(v) - m for v, m in zip(nominal, reach, strict=True)),
-            tuple(int(v) + m for v, m in zip(nominal, reach, strict=True)),
+            tuple(v - k for v, k in zip(search.lower, by, strict=True)),
+            tuple(v - k for v, k in zip(search.upper, by, strict=True)),
         ),
-        max(1, overlap // 4),
-        tuple(_difference(phantom.truth, names)),
+        max(1, (phantom.tile_shape[axis] - int(nominal[axis])) // 4),
+        tuple(v - k for v, k in zip(_difference(phantom.truth, names), by, strict=True)),
     )
 
 
