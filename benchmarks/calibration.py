@@ -15,7 +15,14 @@ import numpy as np
 import scipy.optimize
 
 from stitchlib.core.register import register, weighings
-from stitchlib.phantom.links import HOPELESS, KINDS, PhantomLink, phantom_link
+from stitchlib.phantom.links import (
+    HOPELESS,
+    KINDS,
+    PhantomLink,
+    faint_mosaic,
+    mosaic_links,
+    phantom_link,
+)
 
 FIT_SEED = 1_000_000
 CHECK_SEED = 2_000_000
@@ -23,6 +30,8 @@ TEST_SEED = 0
 """Where the seeds of the fit, of the check and of the tests begin; they never meet."""
 LINKS = 150
 """Links of each kind for the fit."""
+MOSAICS = 4
+"""Faint mosaics of 4 × 3 tiles for the fit."""
 CAUTION = 4.0
 """Weight of a wrong link against a right one."""
 
@@ -36,21 +45,31 @@ def wrong(link: PhantomLink, displacement: tuple[float, ...]) -> bool:
 Numbers = tuple[float, float, float]
 
 
-def _views(job: tuple[str, int]) -> list[tuple[Numbers, bool]]:
+def _views(link: PhantomLink) -> list[tuple[Numbers, bool]]:
     """Return features and rightness of every filtered view of a link."""
-    link = phantom_link(*job)
     return [
-        (view.features.numbers(), not wrong(link, view.evidence.displacement))
+        (view.features.numbers(), not wrong(link, view.evidence.refined))
         for view in weighings(link.pre, link.post, link.search, link.least)
         if not any(view.features.border)
     ]
 
 
+def _views_of_kind(job: tuple[str, int]) -> list[list[tuple[Numbers, bool]]]:
+    return [_views(phantom_link(*job))]
+
+
+def _views_of_mosaic(seed: int) -> list[list[tuple[Numbers, bool]]]:
+    return [_views(link) for link in mosaic_links(faint_mosaic(seed, (4, 3)))]
+
+
 def collect() -> list[list[tuple[Numbers, bool]]]:
     """Return the views of all links of the fit."""
     jobs = [(kind, FIT_SEED + n) for kind in KINDS for n in range(LINKS)]
+    mosaics = range(FIT_SEED, FIT_SEED + MOSAICS)
     with ProcessPoolExecutor(2) as pool:
-        return [views for views in pool.map(_views, jobs, chunksize=20) if views]
+        found = [*pool.map(_views_of_kind, jobs, chunksize=20)]
+        found += pool.map(_views_of_mosaic, mosaics)
+    return [views for links in found for views in links if views]
 
 
 def fit(links: list[list[tuple[Numbers, bool]]]) -> tuple[tuple[float, float], ...]:

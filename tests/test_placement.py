@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -336,6 +337,21 @@ def test_a_link_in_doubt_is_not_used():
     low = [k for k in found.links if k.status == "low-confidence"]
     assert [(k.pre, k.post) for k in low] == [(weak[0].pre, weak[0].post)]
     assert "0.5 is below 0.99" in low[0].reason
+
+
+def test_what_alignment_refused_stays_refused_with_its_reason():
+    case = make((3, 3), 0)
+    links = [
+        replace(case.links[0], confidence=0.3, status="low-confidence", reason="no peak"),
+        # Refused by an earlier placement that asked for more: decided anew.
+        replace(case.links[1], confidence=0.8, status="low-confidence", reason="0.8 is below 0.9"),
+        *case.links[2:],
+    ]
+    found = place(case.tiles, case.nominal, links, 0.0, index=case.index, ndim=2).links
+    by_ends = {(k.pre, k.post): k for k in found}
+    refused, taken = (by_ends[k.pre, k.post] for k in links[:2])
+    assert (refused.status, refused.reason) == ("low-confidence", "no peak")
+    assert taken.status == "ok"
 
 
 def test_tree_takes_the_surest_links():

@@ -24,12 +24,14 @@ _BLOCK = 3
 """Voxels along an axis over which errors are summed, for images that are not smoothed."""
 STEP = 2
 """Voxels to the neighbours: one is within what is right."""
-MOST_VOXELS = 1 << 19
-"""Overlaps are cut to their centre beyond this."""
-_FIRST_VOXELS = 1 << 17
-"""So much of the centre is looked at first."""
+PART_VOXELS = 1 << 17
+"""So much of an overlap is looked at in one go, from its centre outwards."""
+_MOST_PARTS = 64
+"""No more of it is looked at."""
 _PLAIN = 10.0
 """Standard deviations from which no more of the overlap is looked at."""
+
+Windows = list[tuple[int, int]]
 
 
 def preference(
@@ -51,29 +53,29 @@ def preference(
     float
         Standard deviations; infinite where the two have no voxel in common to compare.
     """
-    found = math.inf
-    for most in (_FIRST_VOXELS, MOST_VOXELS):
-        windows = _common(pre.shape, post.shape, best, other, most)
-        if windows is None:
-            return math.inf
-        found = _preference(pre, post, best, other, windows, width)
-        if found >= _PLAIN or math.prod(b - a for a, b in windows) < most // 2:
+    gain = square = 0.0
+    windows = _common(pre.shape, post.shape, best, other)
+    if windows is None:
+        return math.inf
+    for part in _parts(windows):
+        more = _preference(pre, post, best, other, part, width)
+        gain, square = gain + more[0], square + more[1]
+        if gain > 0 and gain >= _PLAIN * math.sqrt(square):
             break
-    return found
-
-
-Windows = list[tuple[int, int]]
+    if square > 0:
+        return gain / math.sqrt(square)
+    return math.copysign(math.inf, gain) if gain else 0.0
 
 
 def _preference(
     pre: NDArray[Any], post: NDArray[Any], best: Point, other: Point, windows: Windows, width: float
-) -> float:
-    """Return the preference within windows of post."""
+) -> tuple[float, float]:
+    """Return by how much the first fits better within windows of post, and its variance."""
     b = _centred(post, windows, (0,) * len(best))
     first, second = (_centred(pre, windows, d) for d in (best, other))
     norm = float(np.vdot(first, first))
     if norm <= 0:
-        return 0.0
+        return 0.0, 0.0
     rest = b - np.float32(float(np.vdot(first, b)) / norm) * first
     other_norm = float(np.vdot(second, second))
     first -= second * np.float32(math.sqrt(norm / other_norm) if other_norm > 0 else 0.0)
@@ -82,13 +84,10 @@ def _preference(
     block = _BLOCK + round(2 * width)
     for axis, n in enumerate(first.shape):
         first = np.add.reduceat(first, np.arange(0, n, min(block, n)), axis=axis)
-    spread = math.sqrt(float(np.vdot(first, first)))
-    return gain / spread if spread > 0 else math.copysign(math.inf, gain)
+    return gain, float(np.vdot(first, first))
 
 
-def _common(
-    shape_pre: Point, shape_post: Point, best: Point, other: Point, most: int
-) -> Windows | None:
+def _common(shape_pre: Point, shape_post: Point, best: Point, other: Point) -> Windows | None:
     """Return first and end voxel of post, per axis, that both displacements compare."""
     windows = []
     for k, j, n, m in zip(best, other, shape_pre, shape_post, strict=True):
@@ -96,13 +95,31 @@ def _common(
         if high <= low:
             return None
         windows.append((low, high))
-    while math.prod(b - a for a, b in windows) > most:
-        extents = [b - a for a, b in windows]
-        axis = extents.index(max(extents))
-        low, high = windows[axis]
-        quarter = (high - low + 3) // 4
-        windows[axis] = (low + quarter, high - quarter)
     return windows
+
+
+def _parts(windows: Windows) -> list[Windows]:
+    """Halve windows until a part is small enough; the most central parts come first."""
+    parts = [windows]
+    while math.prod(b - a for a, b in parts[0]) > PART_VOXELS:
+        extents = [b - a for a, b in parts[0]]
+        axis = extents.index(max(extents))
+        halves = []
+        for part in parts:
+            low, high = part[axis]
+            middle = (low + high + 1) // 2
+            halves += [
+                [*part[:axis], half, *part[axis + 1 :]] for half in ((low, middle), (middle, high))
+            ]
+        parts = halves
+
+    def distance(part: Windows) -> float:
+        return sum(
+            ((a + b - low - high) / (high - low)) ** 2
+            for (a, b), (low, high) in zip(part, windows, strict=True)
+        )
+
+    return sorted(parts, key=distance)[:_MOST_PARTS]
 
 
 def _centred(image: NDArray[Any], windows: Windows, by: Point) -> NDArray[np.float32]:

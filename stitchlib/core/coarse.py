@@ -13,7 +13,7 @@ from stitchlib.core.shifts import SearchRange
 
 COARSE_FROM = 1 << 20
 """Voxels of both images together from which a coarse level is worth its while."""
-DECIDE_ON = (1 << 17, 1 << 20)
+DECIDE_ON = (1 << 17, 1 << 20, 1 << 23)
 """Voxels of the overlap on which a candidate is decided: first so many, if need be more."""
 _LEAST_EXTENT = 24
 """Axes with fewer voxels, or of smaller ranges than four, stay as they are."""

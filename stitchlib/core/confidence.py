@@ -43,9 +43,7 @@ class Features:
     infinite where there is none."""
 
     @classmethod
-    def of(
-        cls, evidence: Evidence, steady: tuple[tuple[float, float], ...], rival: float
-    ) -> Self:
+    def of(cls, evidence: Evidence, steady: tuple[tuple[float, float], ...], rival: float) -> Self:
         """Put together what was found."""
         margin = tuple(
             max(0.0, 1 - abs(place - (fine - whole))) * surely
@@ -87,6 +85,11 @@ class Features:
         whole = reduce(_both, searched) if searched else 1e6
         nobody = (math.inf,) * len(axes)
         return cls(whole, axes, fmean(chance), nobody, (False,) * len(axes), min(rival))
+
+    @classmethod
+    def hopeless(cls, evidence: Evidence) -> Self:
+        """Return those of a peak that unrelated images would have: nothing else is asked."""
+        return cls.of(evidence, ((0.0, 0.0),) * len(evidence.displacement), 0.0)
 
     def together(self, rough: Features, border: tuple[bool, ...]) -> Features:
         """Return what a decision at full resolution and the coarse one it follows say together."""
@@ -147,9 +150,14 @@ def confidence(features: Features) -> tuple[float, tuple[float, ...]]:
     return min(_probability(features.numbers()), *axes), axes
 
 
-def _probability(numbers: tuple[float, float, float]) -> float:
+def apart(features: Features) -> float:
+    """Return the probability that it is no other displacement of the range, nor a chance peak."""
+    return _probability(features.numbers()[:2])
+
+
+def _probability(numbers: Sequence[float]) -> float:
     product = 1.0
-    for (constant, slope), number in zip(GATES, numbers, strict=True):
+    for (constant, slope), number in zip(GATES, numbers, strict=False):
         product /= 1 + math.exp(-(constant + slope * number))
     return product
 
@@ -170,7 +178,10 @@ def reason(features: Features, whole: float, axes: tuple[float, ...]) -> str:
     elif weakest == distance:
         words.append("another displacement in the range is as good")
     elif not words:
-        words.append("parts of the overlap do not agree on it")
+        vague = tuple(p < CERTAIN for p in axes)
+        words.append(
+            f"not known to a voxel along {_names(vague)}" if any(vague) else "not quite sure"
+        )
     sure = tuple(
         p >= CERTAIN and not math.isinf(o) for p, o in zip(axes, features.odds_axis, strict=True)
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.agreement import MOST_VOXELS, preference, steadiness
+from stitchlib.core.agreement import PART_VOXELS, preference, steadiness
 from stitchlib.core.boxes import Point
 from stitchlib.core.coarse import COARSE_FROM, DECIDE_ON, around, central, coarse, factors
-from stitchlib.core.confidence import CERTAIN, Features, confidence, reason
+from stitchlib.core.confidence import CERTAIN, Features, apart, confidence, reason
 from stitchlib.core.correlate import bytes_needed
 from stitchlib.core.correlate import search as exact_search
 from stitchlib.core.evidence import Evidence, weigh
@@ -34,7 +34,8 @@ projections tell nothing: ``"mip"`` is ``"auto"`` there."""
 
 CLEAR = 0.9999
 """Confidence from which no other filter is tried."""
-FILTERS: tuple[tuple[float, bool], ...] = ((0.0, False), (1.0, True), (1.0, False), (2.0, False))
+Filter = tuple[float, bool]
+FILTERS: tuple[Filter, ...] = ((0.0, False), (1.0, True), (2.0, True), (1.0, False))
 """Width of the Gaussian in voxels, and whether shading is taken off; in the order of trying.
 
 Images as they are tell the most where there is little noise; light smoothing takes independent
@@ -119,7 +120,7 @@ def register(
         return _match(_from_projections((pre, post), search, least), (pre, post), measure)
     if method != "exact" and at is None and pre.size + post.size >= COARSE_FROM:
         view = _from_coarse((pre, post), search, least)
-    if view is None or view.confidence < CERTAIN:
+    if view is None:
         view = _surest(weighings(pre, post, search, least, at))
     return _match(view, (pre, post), measure)
 
@@ -140,8 +141,9 @@ def _surest(views: Iterable[Weighing]) -> Weighing:
 def _from_coarse(images: Images, search: SearchRange, least: Point) -> Weighing | None:
     """Find a candidate among all displacements of a coarse level, decide it at full resolution.
 
-    The coarse level says how it stands out of the range, a central part of the overlap where
-    exactly it is. Nothing is returned where the two disagree.
+    The coarse level says how it stands out of the range, a central part of the overlap, as large
+    as need be, where exactly it is. Nothing is returned where the coarse level leaves a doubt or
+    the two disagree.
     """
     by = factors(images[0].shape, images[1].shape, search)
     if max(by) == 1:
@@ -151,12 +153,25 @@ def _from_coarse(images: Images, search: SearchRange, least: Point) -> Weighing 
         rough = _surest(weighings(*small, few, fewest))
     except NoOverlapError:
         return None
+    if apart(rough.features) < CERTAIN:
+        return None
     local = around(rough.evidence.displacement, by, search)
+    # There is more noise than on the coarse level: less smoothing is not worth a try.
+    filters: Sequence[Filter] = FILTERS[FILTERS.index(rough.view) :]
     for most in DECIDE_ON:
-        found = _decided(images, local, rough.features, most)
+        found = _decided(images, local, rough.features, most, filters)
         if found.confidence >= CERTAIN:
             break
-    return found
+        if found.confidence > 0:
+            filters = (found.view,)
+    inside = zip(found.evidence.displacement, local.lower, local.upper, strict=True)
+    searched = zip(search.lower, search.upper, strict=True)
+    astray = any(
+        d in ends and d not in limits
+        for (d, *ends), limits in zip(inside, searched, strict=True)
+        if ends[0] < ends[1]
+    )
+    return None if astray else found
 
 
 def _from_projections(images: Images, search: SearchRange, least: Point) -> Weighing:
@@ -178,7 +193,7 @@ def _from_projections(images: Images, search: SearchRange, least: Point) -> Weig
             rough = _in_projections(projected, possible, candidate)
             local = around(candidate, (1,) * len(candidate), possible)
             for most in DECIDE_ON:
-                found = _decided(images, local, rough, most)
+                found = _decided(images, local, rough, most, FILTERS)
                 if found.confidence >= CERTAIN:
                     break
             yield found
@@ -205,22 +220,25 @@ def _in_projections(projected: list[Images], search: SearchRange, at: Point) -> 
     return Features.of_projections(odds, chance, rival, tuple(n == 1 for n in search.shape))
 
 
-def _decided(images: Images, local: SearchRange, rough: Features, most: int) -> Weighing:
+def _decided(
+    images: Images, local: SearchRange, rough: Features, most: int, filters: Sequence[Filter]
+) -> Weighing:
     """Decide a candidate on so many voxels of the overlap, at full resolution."""
     parts, shifted, moved = central(images, local, most)
     ones = (1,) * len(moved)
-    fine = _surest(weighings(*parts, shifted, ones))
+    fine = _surest(weighings(*parts, shifted, ones, filters=filters))
     features = fine.features.together(rough, fine.evidence.border)
     found = tuple(d + k for d, k in zip(fine.evidence.displacement, moved, strict=True))
     refined = tuple(d + k for d, k in zip(fine.evidence.refined, moved, strict=True))
     evidence = replace(fine.evidence, displacement=found, refined=refined)
-    return Weighing(evidence, features, *confidence(features))
+    return Weighing(fine.view, evidence, features, *confidence(features))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighing:
     """What one filtered view of the images says."""
 
+    view: Filter
     evidence: Evidence
     features: Features
     confidence: float
@@ -233,18 +251,23 @@ def weighings(
     search: SearchRange,
     least: Point,
     at: Point | None = None,
+    filters: Sequence[Filter] = FILTERS,
 ) -> Iterator[Weighing]:
     """Yield what the images say, filter after filter, at full resolution; see `register`."""
-    for width, flat in FILTERS:
+    for view in filters:
+        width, flat = view
         a, b = (filtered(image, width, flat=flat) for image in (pre, post))
         evidence = weigh(covariances(a, b, search, least), at)
+        if evidence.chance < 0:
+            yield Weighing(view, evidence, Features.hopeless(evidence), 0.0, (0.0,) * pre.ndim)
+            continue
         searched = tuple(not math.isinf(odds) for odds in evidence.odds_axis)
         steady = steadiness(a, b, evidence.displacement, searched, width)
         rival = math.inf
         if evidence.rival is not None:
             rival = preference(a, b, evidence.displacement, evidence.rival, width)
         features = Features.of(evidence, steady, rival)
-        yield Weighing(evidence, features, *confidence(features))
+        yield Weighing(view, evidence, features, *confidence(features))
 
 
 def _match(view: Weighing, pixels: Images, measure: Measure) -> Match:
@@ -289,7 +312,7 @@ def register_bytes(shape_pre: Point, shape_post: Point, search: SearchRange, ite
     """
     sizes = math.prod(shape_pre), math.prod(shape_post)
     filters = 4 * (sum(sizes) + 3 * max(sizes))
-    agreement = 5 * 4 * min(MOST_VOXELS, max(sizes))
+    agreement = 5 * 4 * min(PART_VOXELS, max(sizes))
     exact = bytes_needed(shape_pre, shape_post, search, itemsize)
     view = 4 * sum(sizes) + bytes_needed(shape_pre, shape_post, search, 4)
     return max(exact, view, filters) + agreement

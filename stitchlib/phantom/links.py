@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import score
+from stitchlib.core.searches import reachable
 from stitchlib.core.shifts import SearchRange
-from stitchlib.core.spectra import reachable
 from stitchlib.errors import InputError
 from stitchlib.phantom.acquisition import Phantom
 
@@ -117,6 +117,28 @@ def mosaic_links(phantom: Phantom) -> Iterator[PhantomLink]:
             before = tuple(i - (d == axis) for d, i in enumerate(index))
             if before in images:
                 yield _between(phantom, (before, index), (images[before], images[index]))
+
+
+def faint_mosaic(seed: int, grid: tuple[int, int] = (5, 5)) -> Phantom:
+    """Make an acquisition of four photons at a bright voxel, a quarter of its tiles empty.
+
+    The read noise is that of about three photons, which hides the tissue from the eye and, but for
+    smoothing, from every search.
+    """
+    rng = np.random.default_rng((seed, len(KINDS)))
+    every = [(x, y) for x in range(grid[0]) for y in range(grid[1])]
+    empty = [every[i] for i in rng.permutation(len(every))[: len(every) // 4]]
+    return Phantom(
+        grid=grid,
+        tile_shape=(192, 192, 32),
+        overlap=0.15,
+        jitter=(8, 8, 2),
+        photons=4.0,
+        read_noise=6.0,
+        counts_per_photon=float(rng.uniform(1.8, 2.6)),
+        empty=tuple(empty),
+        seed=seed,
+    )
 
 
 def _between(
