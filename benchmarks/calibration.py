@@ -1,6 +1,7 @@
 """Fit the confidence of links on phantoms, and check it on others.
 
-``python -m benchmarks.calibration fit`` prints `GATES` of stitchlib/core/confidence.py;
+``python -m benchmarks.calibration fit`` prints `GATES` and `STEADY` of
+stitchlib/core/confidence.py;
 ``python -m benchmarks.calibration check docs`` draws the reliability diagram from other seeds.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.optimize
+import scipy.special
 
 from stitchlib.core.register import register, weighings
 from stitchlib.phantom.links import (
@@ -32,7 +34,7 @@ LINKS = 150
 """Links of each kind for the fit."""
 MOSAICS = 4
 """Faint mosaics of 4 × 3 tiles for the fit."""
-CAUTION = 4.0
+CAUTION = 2.0
 """Weight of a wrong link against a right one."""
 
 
@@ -72,13 +74,18 @@ def collect() -> list[list[tuple[Numbers, bool]]]:
     return [views for links in found for views in links if views]
 
 
-def fit(links: list[list[tuple[Numbers, bool]]]) -> tuple[tuple[float, float], ...]:
-    """Fit the logistic functions by maximum likelihood, slopes positive, with a weak prior.
+def fit(links: list[list[tuple[Numbers, bool]]]) -> tuple[float, ...]:
+    """Fit the gates by maximum likelihood, slopes positive, with a weak prior.
 
     Of the views of a link the surest counts, as in `register`: so fit and choice take turns.
     A wrong link weighs as much as `CAUTION` right ones.
+
+    Returns
+    -------
+    tuple of float
+        Both constants, both slopes, and what a stated standard error is worth.
     """
-    parameters = np.array([-1.0, -1.0, -1.0, 1.0, 1.0, 1.0])
+    parameters = np.array([-1.0, -1.0, 1.0, 1.0, 0.0])
     for _ in range(6):
         chosen = [
             max(views, key=lambda v: _log(parameters, np.array([v[0]]))[0]) for views in links
@@ -88,19 +95,21 @@ def fit(links: list[list[tuple[Numbers, bool]]]) -> tuple[tuple[float, float], .
         def loss(p: np.ndarray, numbers: np.ndarray = numbers, right: np.ndarray = right) -> float:
             each = _log(p, numbers)
             failed = CAUTION * np.log(-np.expm1(np.minimum(each, -1e-9)))
-            prior = 0.01 * (p[:3] ** 2).sum() + 0.05 * (p[3:] ** 2).sum()
+            prior = 0.01 * (p[:2] ** 2).sum() + 0.05 * (p[2:] ** 2).sum()
             return float(prior - np.where(right, each, failed).sum())
 
         parameters = scipy.optimize.minimize(
             loss, parameters, method="Nelder-Mead", options={"maxiter": 8000, "maxfev": 8000}
         ).x
-    rounded = zip(parameters[:3], np.exp(parameters[3:]), strict=True)
-    return tuple((round(float(c), 2), round(float(s), 2)) for c, s in rounded)
+    return tuple(round(float(v), 2) for v in (*parameters[:2], *np.exp(parameters[2:])))
 
 
 def _log(parameters: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Log-probability of being right for rows of features."""
-    return -np.logaddexp(0, -(parameters[:3] + np.exp(parameters[3:]) * numbers)).sum(axis=1)
+    gates = parameters[:2] + np.exp(parameters[2:4]) * numbers[:, :2]
+    margin = np.maximum(0.05, np.exp(parameters[4]) * numbers[:, 2])
+    within = np.log(scipy.special.erf(margin / np.sqrt(2)))
+    return np.asarray(within - np.logaddexp(0, -gates).sum(axis=1))
 
 
 def _judged(job: tuple[str, int]) -> tuple[str, float, bool, float]:
@@ -118,7 +127,7 @@ def judged(first_seed: int, count: int) -> Iterator[tuple[str, float, bool, floa
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["fit"]:
-        print("GATES =", fit(collect()))
+        print("constants, slopes, STEADY:", fit(collect()))
     else:
         from benchmarks.plots import reliability
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from statistics import fmean
@@ -114,7 +113,7 @@ class Features:
             else (max(self.odds, self.odds_axis[axis]), self.margin[axis])
         )
         distance = max(odds, min(self.rival, _NO_RIVAL) - _SELECTED)
-        return _bounded(distance), _bounded(self.chance), _bounded(margin)
+        return _bounded(distance), _bounded(self.chance), min(_MOST, margin)
 
 
 def _both(first: float, second: float) -> float:
@@ -126,12 +125,17 @@ def _both(first: float, second: float) -> float:
 
 
 def _bounded(value: float) -> float:
-    """Bound a number: more evidence, or more against it, is all the same."""
+    """Bound an evidence: more of it, or more against it, is all the same."""
     return max(_LEAST, min(_MOST, value)) / 5
 
 
-GATES = ((-3.08, 3.46), (-1.96, 3.94), (0.77, 6.27))
-"""Constant and slope of each feature's logistic function; made by benchmarks/calibration.py."""
+GATES = ((-2.76, 2.41), (-2.55, 6.81))
+"""Constant and slope of the logistic functions of distance and chance."""
+STEADY = 0.72
+"""What a standard error that the parts of an overlap state is worth: they are fewer than counted.
+
+These five numbers are made by benchmarks/calibration.py.
+"""
 _BORDER = 0.85
 """Factor for a peak on the border of its range: the truth may lie outside."""
 
@@ -139,7 +143,8 @@ _BORDER = 0.85
 def confidence(features: Features) -> tuple[float, tuple[float, ...]]:
     """Return the probability of being within one voxel of the truth, in all and per axis.
 
-    A product of logistic functions, one per feature: a link is as weak as its weakest side.
+    A product of logistic functions of distance and chance, and of the probability that a normal
+    error is less than the margin: a link is as weak as its weakest side.
     """
     axes = tuple(
         _probability(features.numbers(axis)) * (_BORDER if features.border[axis] else 1.0)
@@ -152,14 +157,26 @@ def confidence(features: Features) -> tuple[float, tuple[float, ...]]:
 
 def apart(features: Features) -> float:
     """Return the probability that it is no other displacement of the range, nor a chance peak."""
-    return _probability(features.numbers()[:2])
+    distance, chance, _ = features.numbers()
+    return math.prod(_gates(distance, chance))
 
 
-def _probability(numbers: Sequence[float]) -> float:
-    product = 1.0
-    for (constant, slope), number in zip(GATES, numbers, strict=False):
-        product /= 1 + math.exp(-(constant + slope * number))
-    return product
+def _gates(distance: float, chance: float) -> tuple[float, float]:
+    first, second = (
+        1 / (1 + math.exp(-(constant + slope * number)))
+        for (constant, slope), number in zip(GATES, (distance, chance), strict=True)
+    )
+    return first, second
+
+
+def _within(margin: float) -> float:
+    """Return the probability that it is less than a voxel off, if it is the right peak."""
+    return math.erf(STEADY * margin / math.sqrt(2))
+
+
+def _probability(numbers: tuple[float, float, float]) -> float:
+    distance, chance, margin = numbers
+    return math.prod(_gates(distance, chance)) * _within(margin)
 
 
 def reason(features: Features, whole: float, axes: tuple[float, ...]) -> str:
@@ -170,12 +187,10 @@ def reason(features: Features, whole: float, axes: tuple[float, ...]) -> str:
     distance, chance, margin = features.numbers()
     if any(features.border):
         words.append(f"the peak is on the border of the range in {_names(features.border)}")
-    weakest = min(
-        zip((distance, chance, margin), GATES, strict=True), key=lambda p: p[1][0] + p[1][1] * p[0]
-    )[0]
-    if weakest == chance:
+    unique, real = _gates(distance, chance)
+    if real <= min(unique, _within(margin)):
         words.append("the peak is no higher than unrelated images would give")
-    elif weakest == distance:
+    elif unique <= _within(margin):
         words.append("another displacement in the range is as good")
     elif not words:
         vague = tuple(p < CERTAIN for p in axes)

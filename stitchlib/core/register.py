@@ -35,7 +35,7 @@ projections tell nothing: ``"mip"`` is ``"auto"`` there."""
 CLEAR = 0.9999
 """Confidence from which no other filter is tried."""
 Filter = tuple[float, bool]
-FILTERS: tuple[Filter, ...] = ((0.0, False), (1.0, True), (2.0, True), (1.0, False))
+FILTERS: tuple[Filter, ...] = ((0.0, False), (1.0, True), (2.0, True), (2.0, False))
 """Width of the Gaussian in voxels, and whether shading is taken off; in the order of trying.
 
 Images as they are tell the most where there is little noise; light smoothing takes independent
