@@ -38,33 +38,3 @@ def reliability(links: list[tuple[str, float, bool, float]], folder: Path) -> No
     axes.plot(stated, right, "o-")
     axes.set(xlabel="stated confidence", ylabel="share within one voxel")
     figure.savefig(folder / "reliability.png", dpi=100)
-
-
-def against_photons(
-    figures: dict[int, dict[str, tuple[float, float, float]]], folder: Path
-) -> None:
-    """Draw which share of links is right, and which is wrong but called ok, against photons.
-
-    Parameters
-    ----------
-    figures : dict
-        By photons and method: shares right, ok, and wrong but ok.
-    folder : Path
-        Where ``photons.png`` goes.
-    """
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415 - after the backend is chosen
-
-    figure, both = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
-    for name in next(iter(figures.values())):
-        for axes, which in zip(both, (0, 2), strict=True):
-            share = [methods[name][which] for methods in figures.values()]
-            axes.semilogx(list(figures), share, "o-", label=name)
-    ok = [methods["stitchlib"][1] for methods in figures.values()]
-    both[0].semilogx(list(figures), ok, ":", color="C0", label="stitchlib, called ok")
-    titles = ("within one voxel", "wrong, but called ok")
-    for axes, title in zip(both, titles, strict=True):
-        axes.set(title=title, xlabel="photons at a bright voxel", ylim=(-0.03, 1.03))
-    both[0].set_ylabel("share of links")
-    both[0].legend(fontsize="small")
-    figure.savefig(folder / "photons.png", dpi=100)
