@@ -1,30 +1,48 @@
-"""All benchmarks: ``python -m benchmarks [FOLDER]``; needs about 2 GB in FOLDER."""
+"""All benchmarks: ``python -m benchmarks [FOLDER]``; needs about 2 GB in FOLDER.
+
+``python -m benchmarks --scale [TILES ...]`` measures planning and scheduling instead.
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.aligning import align_figures
 from benchmarks.place import place_figures
+from benchmarks.scale import scale_figures
 from benchmarks.stages import Figure, fusion_figures
 
 
-def figures(folder: Path) -> Iterator[Figure]:
-    """Measure everything."""
+def stage_figures(folder: Path) -> Iterator[Figure]:
+    """Measure every stage."""
     yield from align_figures(folder / "align")
     yield from place_figures()
     yield from fusion_figures(folder)
 
 
-def main() -> None:
+def show(figures: Iterable[Figure]) -> None:
     """Print the table as it grows."""
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if sys.argv[1:] else None) as folder:
-        print(f"| {'':45} | measured | goal |\n|---|---|---|")
-        for figure in figures(Path(folder) / "bench"):
-            print(f"| {figure.what:45} | {figure.value} | {figure.goal} |", flush=True)
+    print(f"| {'':45} | measured | goal |\n|---|---|---|")
+    for figure in figures:
+        print(f"| {figure.what:45} | {figure.value} | {figure.goal} |", flush=True)
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("folder", nargs="?", help="where files are made for a while")
+    parser.add_argument("--scale", nargs="*", type=int, metavar="TILES", default=None)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
+        folder = Path(temporary) / "bench"
+        if args.scale is None:
+            show(stage_figures(folder))
+        else:
+            folder.mkdir()
+            show(scale_figures(folder, args.scale or (5000, 10000)))
 
 
 if __name__ == "__main__":

@@ -93,27 +93,27 @@ def _write_channel(
                 _halve_level(fine, datasets[0])
             _halve_rest(datasets)
         return
-    for shard, source in _open_each(folder, shards):
+    for shard in shards:
         corner = Box.at(shard["lower"], (0, 0, 0))
-        for level in range(made):
-            lower = level_box(corner, tuple(levels[level]["factor"])).lower
-            copy_chunks(source[str(level)], datasets[level], lower)
+        with _opened(folder / shard["path"]) as source:
+            for level in range(made):
+                lower = level_box(corner, tuple(levels[level]["factor"])).lower
+                copy_chunks(source[str(level)], datasets[level], lower)
     _halve_rest(datasets[made - 1 :])
 
 
-def _open_each(
-    folder: Path, shards: list[Mapping[str, Any]]
-) -> Iterator[tuple[Mapping[str, Any], h5py.File]]:
-    """Yield every shard's entry with its open file; one that is unreadable is named."""
-    for shard in shards:
-        path = folder / shard["path"]
-        try:
-            with h5py.File(path, "r") as source:
-                yield shard, source
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{path}: this shard cannot be read ({error}); delete it and run again"
-            ) from error
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open a shard; where it, or what of it is read then, is damaged, it is named."""
+    try:
+        with h5py.File(path, "r") as source:
+            yield source
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        if "write failed" in str(error):  # of the volume
+            raise
+        raise InputError(
+            f"{path}: this shard cannot be read ({error}); delete it and run again"
+        ) from error
 
 
 def _refer(
@@ -129,15 +129,16 @@ def _refer(
         for v in card["levels"][: card["shard_levels"]]
     ]
     relative = folder.relative_to(Path(file.filename).parent)
-    for shard, source in _open_each(folder, shards):
+    for shard in shards:
         corner = Box.at(shard["lower"], (0, 0, 0))
-        for level, layout in enumerate(layouts):
-            values = source[str(level)]
-            lower = level_box(corner, tuple(card["levels"][level]["factor"])).lower
-            target = Box.at(lower, values.shape[::-1]).slices()[::-1]
-            layout[target] = h5py.VirtualSource(
-                (relative / shard["path"]).as_posix(), values.name, values.shape, values.dtype
-            )
+        with _opened(folder / shard["path"]) as source:
+            for level, layout in enumerate(layouts):
+                values = source[str(level)]
+                lower = level_box(corner, tuple(card["levels"][level]["factor"])).lower
+                target = Box.at(lower, values.shape[::-1]).slices()[::-1]
+                layout[target] = h5py.VirtualSource(
+                    (relative / shard["path"]).as_posix(), values.name, values.shape, values.dtype
+                )
     for level, layout in enumerate(layouts):
         file.create_virtual_dataset(cells(number, level), layout, fillvalue=card["fill"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,12 +19,54 @@ def run_job(job: Callable[..., None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         job(*map(Path, sys.argv[1:]))
-    except StitchlibError as error:
-        sys.exit(f"ERROR: {error}")
-    except MemoryError as error:
-        sys.exit(f"ERROR: not enough memory: {error}; allow the job more or use fewer at a time")
-    except OSError as error:
-        sys.exit(f"ERROR: {error.filename or 'a file'}: {error.strerror or error}")
+    except (StitchlibError, MemoryError, OSError, ImportError) as error:
+        _fail(explain(error))
+
+
+def _fail(message: str) -> None:
+    text = f"ERROR: {message}\n"
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:  # it is the log, which may lie on the disk that is full
+        sys.stdout.write(text)
+    sys.exit(1)
+
+
+_WAYS_OUT = {
+    errno.ENOSPC: "make room on that disk, and run again: what is done is kept",
+    errno.EDQUOT: "make room within your quota, and run again: what is done is kept",
+    errno.EROFS: "set `results` to a folder that can be written to, or mount it so",
+    errno.EACCES: "you lack the right; change it, or set `results` to a folder of yours",
+    errno.EPERM: "you lack the right; change it, or set `results` to a folder of yours",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), and run again",
+}
+
+
+def explain(error: BaseException) -> str:
+    """Tell a person what went wrong and what to do, in a line, where that can be known."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if _lacks_memory(cause):
+            return f"not enough memory ({cause}); allow the job more, or run fewer at a time"
+        cause = cause.__cause__
+    if isinstance(error, ImportError):
+        return f"{error}; the environment is not whole, install it again (docs: README.md)"
+    if not isinstance(error, OSError):
+        return str(error)
+    # HDF5 gives the number in its text alone.
+    number = error.errno or next((n for n in _WAYS_OUT if f"errno = {n}," in str(error)), None)
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{what}; {_WAYS_OUT[number]}" if number in _WAYS_OUT else what
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether an error comes from a lack of memory; libraries say so in several ways."""
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, ImportError) and "failed to map segment" in str(error))
+    )
 
 
 @contextmanager

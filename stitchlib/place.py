@@ -19,6 +19,7 @@ from stitchlib.core.links import Links
 from stitchlib.core.placement import Problem, Solution, follow_tree, optimise
 from stitchlib.core.solve import round_half_even
 from stitchlib.corrections import Corrections, HandLink
+from stitchlib.errors import InputError
 from stitchlib.inputs import links_from_json
 from stitchlib.io.files import canonical_json, write_record, write_text
 from stitchlib.io.parts import Part
@@ -290,7 +291,7 @@ def place_dataset(card: Mapping[str, Any], tables: Path) -> Placement:
     if card["preset"] is not None:
         links = links_from_json(card["preset"])
     else:
-        links = [link for name in card["tables"] for link in read_measured(tables / name)]
+        links = [link for name in card["tables"] for link in _measured(tables / name)]
     return place(
         names,
         nominal,
@@ -301,6 +302,13 @@ def place_dataset(card: Mapping[str, Any], tables: Path) -> Placement:
         method=card["method"],
         corrections=corrections,
     )
+
+
+def _measured(table: Path) -> list[Link]:
+    try:
+        return read_measured(table)
+    except InputError as error:
+        raise InputError(f"{error}. The table is damaged; delete it and run again") from error
 
 
 def write_placement(

@@ -30,8 +30,11 @@ class NpyReader:
         self._path = path
         try:
             # Never pickles: a file can't run code.
-            array = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            with np.errstate(over="raise"):
+                array = np.lib.format.open_memmap(path, mode="r")
+        except MemoryError:
+            raise
+        except Exception as error:  # NumPy raises many kinds on broken headers
             raise InputError(f"{path}: cannot be read as a NumPy file: {error}") from error
         if array.ndim not in (2, 3):
             raise InputError(f"{path}: {array.ndim} axes, but a tile has 2 (x, y) or 3 (x, y, z)")

@@ -46,6 +46,8 @@ class TiffReader:
                 page = series.keyframe.size
                 elsewhere = series.is_multifile
                 whole = _whole_chain(file)
+        except MemoryError:
+            raise
         except Exception as error:  # tifffile raises many kinds on broken files
             raise InputError(f"{path}: cannot be read as TIFF: {error}") from error
         if part.series >= len(every):
@@ -204,6 +206,8 @@ class TiffReader:
                     page = _decoded(pages[page_number]).reshape(shape)
                     for stack, where, inside in wanted[page_number]:
                         stack[where] = page[inside]
+        except MemoryError:
+            raise
         except Exception as error:  # decoders raise many kinds on broken files
             raise InputError(f"{self._path}: cannot be decoded: {error}") from error
         return stacks

@@ -8,6 +8,7 @@ import sys
 
 from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
+from stitchlib.jobs import explain
 from stitchlib.leases import others, take_for_run
 from stitchlib.progress import show_progress
 from stitchlib.runs import Run, job_mb, shards_of, tables_of
@@ -42,8 +43,8 @@ if workflow.is_main_process:
         # A look at what would run must not take away records that a run beside it has just made.
         RUN.prepare(drop=not (DRY_RUN and others(RUN.config.results, RUN.datasets, "run")))
         show_progress(RUN)
-    except StitchlibError as error:
-        raise WorkflowError(str(error)) from None
+    except (StitchlibError, MemoryError, OSError) as error:
+        raise WorkflowError(explain(error)) from None
 
 
 def wanted_records():
@@ -60,8 +61,8 @@ def finished(wildcards):
             logger.warning(line)
     try:
         return [str(path) for path in dataset.finish(drop=not DRY_RUN)]
-    except StitchlibError as error:
-        raise WorkflowError(str(error)) from None
+    except (StitchlibError, MemoryError, OSError) as error:
+        raise WorkflowError(explain(error)) from None
 
 
 def memory(wildcards, input):
