@@ -138,7 +138,9 @@ def configuration(folder: Path, rng: random.Random) -> None:
     for _ in range(rng.choice([1, 1, 2])):
         at, (*outer, last) = value, rng.choice(KEYS).split(".")
         for part in outer:
-            at = at[part] = at[part] if isinstance(at.get(part), dict) else {}
+            inner = at[part] if isinstance(at.get(part), dict) else {}
+            at[part] = inner
+            at = inner
         at[last] = rng.choice(VALUES)
     path.write_text(yaml.safe_dump(value, allow_unicode=True))
 

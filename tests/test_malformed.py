@@ -121,4 +121,4 @@ def test_every_field_of_a_shell_line_is_quoted():
     lines = re.findall(r"shell:\s+((?:\"[^\n]*\"\s+)+)", rules)
     assert len(lines) >= 5
     fields = [field for line in lines for field in re.findall(r"{([^}]*)}", line)]
-    assert [field for field in fields if not field.endswith(":q")] == []
+    assert {field for field in fields if not field.endswith(":q")} <= {"threads"}  # a number
