@@ -51,6 +51,7 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
+AccountingStoragePass={folder}/munge.socket
 AccountingStoragePort={dbd}
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
@@ -132,7 +133,8 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which SLURM's commands talk to this cluster."""
-        return {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        path = f"{self.folder}/bin:{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "SLURM_CONF": f"{self.folder}/slurm.conf"}
 
     def command(self, *words: str, check: bool = True) -> str:
         """Run one of SLURM's commands and return what it prints."""
@@ -159,6 +161,13 @@ class Cluster:
             path = self.folder / name
             path.write_text(text.format(folder=self.folder, host=host, nodes=nodes, **ports))
             path.chmod(0o600)
+        # Snakemake's plugin takes SLURM_CONF away from the srun that it starts inside a job.
+        srun = self.folder / "bin" / "srun"
+        srun.parent.mkdir()
+        srun.write_text(
+            f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
+        )
+        srun.chmod(0o755)
         self._start_munge()
         self._start_database(ports["db"])
         self._daemon("slurmdbd", "slurmdbd", "-D")
@@ -173,7 +182,7 @@ class Cluster:
         until(lambda: "main" in self.command("sinfo", "-h", check=False), "slurmctld")
         for node in NODES:
             self.start_node(node)
-        until(lambda: self.states() == {node: "idle" for node in NODES}, "the nodes")
+        until(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes")
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
@@ -183,7 +192,7 @@ class Cluster:
             f"--{name}={self.folder}/munge.{name.partition('-')[0]}"
             for name in ("key-file", "socket", "pid-file", "log-file", "seed-file")
         )
-        self._daemon("munged", "munged", "--foreground", "--force", *words)
+        self._daemon("munged", "munged", "--foreground", "--force", "--num-threads=10", *words)
         until((self.folder / "munge.socket").exists, "munged")
 
     def _start_database(self, port: int) -> None:

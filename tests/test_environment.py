@@ -24,7 +24,11 @@ def _split(requirement: str) -> tuple[str, str]:
 def test_conda_environment_is_in_step_with_pyproject() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     wanted = dict(
-        _split(r) for r in project["dependencies"] + project["optional-dependencies"]["workflow"]
+        _split(r)
+        for r in [
+            *project["dependencies"],
+            *(o for name in ("workflow", "slurm") for o in project["optional-dependencies"][name]),
+        ]
     )
     wanted["python"] = project["requires-python"]
     environment = yaml.safe_load((PROJECT / "environment.yml").read_text())

@@ -11,7 +11,7 @@ rule align:
         ENVIRONMENT
     resources:
         mem_mb=memory,
-        runtime=60,
+        runtime=minutes(60),
     params:
         python=python,
         script=script("align"),

@@ -12,8 +12,8 @@ rule assemble:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
-        runtime=600,
+        mem_mb=fixed_memory(1000),
+        runtime=minutes(600),
     params:
         python=python,
         script=script("assemble"),

@@ -65,8 +65,22 @@ def finished(wildcards):
         raise WorkflowError(explain(error)) from None
 
 
-def memory(wildcards, input):
-    return job_mb(Path(input.card))
+# A cluster counts the two Snakemakes that run a job's command against the job's memory; a machine
+# of one's own doesn't ask. What is asked for grows with every attempt (`retries` of the profile).
+def wrapper_mb():
+    return 0 if workflow.local_exec else 300
+
+
+def memory(wildcards, input, attempt):
+    return attempt * (wrapper_mb() + job_mb(Path(input.card)))
+
+
+def fixed_memory(mb):
+    return lambda wildcards, attempt: attempt * (wrapper_mb() + mb)
+
+
+def minutes(least):
+    return lambda wildcards, attempt: attempt * least
 
 
 # Where things stand on this machine. Functions of `input`, because Snakemake then takes them as

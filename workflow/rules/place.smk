@@ -12,8 +12,8 @@ checkpoint place:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=fixed_memory(2000),
+        runtime=minutes(60),
     params:
         python=python,
         script=script("place"),

@@ -11,7 +11,7 @@ rule stitch:
         ENVIRONMENT
     resources:
         mem_mb=memory,
-        runtime=120,
+        runtime=minutes(120),
     params:
         python=python,
         script=script("stitch"),
