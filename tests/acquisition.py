@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -189,6 +190,8 @@ class Setup:
             stderr=subprocess.STDOUT,
             text=True,
             env=environment(),
+            # What runs the tests may ignore Ctrl-C, as a shell's background jobs do.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             **options,
         )
 
