@@ -527,12 +527,14 @@ def _date_back(folder: Path) -> None:
     """
     now = time.time()
     for top in ("cards", "pairs", "shards", "records"):
-        for path in (folder / top).rglob("*.*"):
-            try:
-                if path.stat().st_mtime > now:
-                    os.utime(path)
-            except FileNotFoundError:
-                continue  # a run beside this one has cleaned
+        for where, _, names in os.walk(folder / top):
+            for name in names:
+                path = Path(where) / name
+                try:
+                    if path.stat().st_mtime > now:
+                        os.utime(path)
+                except FileNotFoundError:
+                    continue  # a run beside this one has cleaned
 
 
 def _digest(record: Path) -> str:
