@@ -14,7 +14,7 @@ import platform
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,10 +138,12 @@ def line(results: list[Result]) -> str:
     )
 
 
-def compare(name: str, folder: Path, environments: Path, turns: int) -> dict[str, str]:
+def compare(
+    name: str, folder: Path, environments: Path, turns: int, without: Sequence[str] = ()
+) -> dict[str, str]:
     """Run everything on a set, in turns, print the table, and return what failed, and how."""
     data = make(name, folder)
-    every = list(programs(data, folder / "out", environments))
+    every = [p for p in programs(data, folder / "out", environments) if p[0] not in without]
     results: dict[str, list[Result]] = {}
     failed: dict[str, str] = {}
     for _ in range(turns):
@@ -168,6 +170,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=["S", "M", "D2"], help=f"of {', '.join(SETS)}")
     parser.add_argument("--folder", type=Path, default=Path("results/bench"))
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--without", nargs="*", default=[], help="programs to leave out, by name")
     given = parser.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +178,9 @@ def main() -> None:
     failed = {
         f"{program} on {name}": how
         for name in given.sets
-        for program, how in compare(name, folder, folder / "environments", given.turns).items()
+        for program, how in compare(
+            name, folder, folder / "environments", given.turns, given.without
+        ).items()
     }
     if failed:
         sys.exit("\n".join(f"\n{which} failed: {how}" for which, how in failed.items()))
