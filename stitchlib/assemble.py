@@ -20,7 +20,7 @@ from stitchlib._version import __version__
 from stitchlib.core.boxes import Box
 from stitchlib.errors import InputError
 from stitchlib.io.bdv import cells, describe_setup, write_xml
-from stitchlib.io.files import replacing
+from stitchlib.io.files import awaited, replacing
 from stitchlib.io.hdf5 import copy_chunks, create_dataset, read_box
 from stitchlib.levels import level_box, write_levels
 
@@ -106,7 +106,7 @@ def _write_channel(
 def _opened(path: Path) -> Iterator[h5py.File]:
     """Open a shard; where it, or what of it is read then, is damaged, it is named."""
     try:
-        with h5py.File(path, "r") as source:
+        with h5py.File(awaited(path), "r") as source:
             yield source
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         if "write failed" in str(error):  # of the volume

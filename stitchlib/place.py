@@ -21,7 +21,7 @@ from stitchlib.core.solve import round_half_even
 from stitchlib.corrections import Corrections, HandLink
 from stitchlib.errors import InputError
 from stitchlib.inputs import links_from_json
-from stitchlib.io.files import canonical_json, write_record, write_text
+from stitchlib.io.files import awaited, canonical_json, write_record, write_text
 from stitchlib.io.parts import Part
 from stitchlib.layouts import AlignmentRecord, LayoutRecord, SourceRecord, relative_location
 from stitchlib.pairs import Link, pairs_text, read_measured
@@ -306,7 +306,7 @@ def place_dataset(card: Mapping[str, Any], tables: Path) -> Placement:
 
 def _measured(table: Path) -> list[Link]:
     try:
-        return read_measured(table)
+        return read_measured(awaited(table))
     except InputError as error:
         raise InputError(f"{error}. The table is damaged; delete it and run again") from error
 

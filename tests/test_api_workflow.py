@@ -10,6 +10,7 @@ import pytest
 
 import stitchlib as sl
 from stitchlib.align import align_block
+from stitchlib.assemble import assemble
 from stitchlib.config import parse_config
 from stitchlib.errors import InputError
 from stitchlib.pairs import write_measured
@@ -133,3 +134,31 @@ def test_the_volume_of_a_run_is_the_stitch_of_its_layout(tmp_path, phantom):
         wanted = file["t00000/s00/0/cells"][:].T
     stitched = sl.load_layout(results / "layout.json").stitch()
     np.testing.assert_array_equal(stitched.reshape(wanted.shape), wanted)
+
+
+def test_what_a_run_beside_it_makes_anew_is_waited_for(tmp_path, monkeypatch):
+    job, _ = prepared(tmp_path, PLANES, monkeypatch)
+    before = placed(job, tmp_path)
+    table = min((job.folder / "pairs").iterdir())
+    away = table.with_suffix(".away")
+    looked = []
+
+    def again(seconds):
+        looked.append(seconds)
+        away.rename(table)
+
+    table.rename(away)
+    monkeypatch.setattr("stitchlib.io.files.time.sleep", again)
+    assert place_dataset(card_of(job.place_card), table.parent).positions == before.positions
+    assert len(looked) == 1
+    finish = job.after(job.positions())
+    for (_, plan), path in zip(finish.shards, finish.paths(job.folder), strict=True):
+        stitch_shard(plan, tmp_path / "data", path)
+    table = finish.paths(job.folder)[1]
+    table.rename(away)
+    assemble(card_of(finish.last), finish.last.digest, job.folder / "shards", job.volume)
+    assert len(looked) == 2
+    table.unlink()
+    monkeypatch.setattr("stitchlib.io.files._PATIENCE", 0)
+    with pytest.raises(InputError, match=f"{table.name}: this shard cannot be read"):
+        assemble(card_of(finish.last), finish.last.digest, job.folder / "shards", job.volume)

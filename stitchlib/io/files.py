@@ -6,12 +6,16 @@ import csv
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stitchlib.errors import InputError
+
+_PATIENCE = 60.0
+"""How long a file that another run may be making is waited for, seconds."""
 
 
 @contextmanager
@@ -22,12 +26,25 @@ def replacing(path: Path) -> Iterator[Path]:
     is removed and ``path`` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Jobs on two nodes may write the same file at once, with the same process number.
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def awaited(path: Path) -> Path:
+    """Return ``path`` as soon as there is such a file, or after a minute without one.
+
+    Of two runs at once on the same results, the second may make a file of the first anew, and
+    Snakemake removes the old one before the job that makes it has started.
+    """
+    end = time.monotonic() + _PATIENCE
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    return path
 
 
 def write_text(path: Path, text: str) -> None:
