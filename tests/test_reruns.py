@@ -123,7 +123,7 @@ def delete(pattern):
 def edit(pattern):
     def change(setup):
         path = setup.files(pattern)[0]
-        path.write_text(path.read_text().replace("0", "1", 1))
+        path.write_bytes(path.read_bytes().replace(b"0", b"1", 1) + b" ")
 
     return change
 
@@ -170,6 +170,7 @@ LOSSES = [
             "layout.json": (0, 1, 0, 0),
             "d.xml": (0, 0, 0, 1),
             "provenance.json": NO_JOB,
+            "preview.png": NO_JOB,
         }.items()
         for how in (delete, edit)
     ),
@@ -190,11 +191,11 @@ LOSSES = [
 
 @pytest.mark.parametrize(("change", "expected"), LOSSES)
 def test_what_is_lost_or_edited_is_made_again(done, change, expected):
-    names = ["positions.tsv", "pairs.tsv", "layout.json", "provenance.json"]
-    before = {name: (done.results() / name).read_text() for name in names}
+    names = ["positions.tsv", "pairs.tsv", "layout.json", "provenance.json", "preview.png"]
+    before = {name: (done.results() / name).read_bytes() for name in names}
     change(done)
     settle(done, expected)
-    assert {name: (done.results() / name).read_text() for name in names} == before
+    assert {name: (done.results() / name).read_bytes() for name in names} == before
 
 
 # Snakemake's memory is no help
