@@ -8,14 +8,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import jsonschema
 import yaml
 
 from stitchlib.core.boxes import AXES
 from stitchlib.errors import InputError
 from stitchlib.schemas import schema
+
+if TYPE_CHECKING:
+    import jsonschema
 
 Overlap = float | int | tuple[float, float]
 """Float: fraction of the tile; int: voxels; pair: the range that is searched."""
@@ -151,6 +153,8 @@ def parse_config(value: Mapping[str, Any]) -> Config:
 
 
 def _problems(value: Any) -> Iterator[str]:
+    import jsonschema  # noqa: PLC0415 - jobs read what was checked when their run was planned
+
     validator = jsonschema.Draft202012Validator(schema("config"))
     for error in sorted(validator.iter_errors(value), key=lambda e: [str(p) for p in e.path]):
         yield _describe(error)

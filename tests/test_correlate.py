@@ -9,11 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import scipy.ndimage
+import scipy
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from stitchlib.core import correlate, peaks, searches, spectra, surface
+from stitchlib.core import correlate, evidence, peaks, searches, spectra, surface
 from stitchlib.core.correlate import (
     SearchRange,
     bytes_needed,
@@ -461,3 +461,23 @@ def test_variances_are_exact_beyond_64_bits():
         assert abs(int(spread[i]) - exact) <= max(error[i], 1e-15 * exact)
     assert spread[1] == 0
     assert error[0] == 0
+
+
+def test_fast_lengths_are_those_of_the_transforms():
+    for least in range(1, 3000):
+        assert searches.fast_length(least) == scipy.fft.next_fast_len(least, real=True)
+
+
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
+    width=st.floats(0, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_peaks_and_their_lobes_are_those_of_the_general_filters(shape, width, seed):
+    ncc = scipy.ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), width)
+    highest = scipy.ndimage.maximum_filter(ncc, size=3, mode="nearest")
+    np.testing.assert_array_equal(evidence._highest_around(ncc), highest)
+    top = tuple(int(i) for i in np.unravel_index(np.argmax(ncc), shape))
+    labels, _ = scipy.ndimage.label(ncc > 0.5 * ncc[top])
+    if ncc[top] > 0:
+        assert evidence._lobe(ncc, top) == np.count_nonzero(labels == labels[top])

@@ -154,14 +154,32 @@ def test_a_job_keeps_to_the_memory_it_states(job, method):
     assert stated <= 3 * measured or method == "mip"
 
 
-def test_an_align_job_imports_nothing_of_planning_or_drawing():
-    script = Path(__file__).parents[1] / "workflow" / "scripts" / "align.py"
-    heavy = ("jsonschema", "yaml", "h5py", "pandas", "matplotlib", "tqdm", "scipy.sparse")
-    code = (
-        "import runpy, sys; sys.argv = ['align.py']\n"
-        f"try: runpy.run_path({str(script)!r}, run_name='__main__')\n"
-        "except TypeError: pass\n"  # the job's arguments are missing
-        f"print([m for m in {heavy!r} if m in sys.modules], 'stitchlib.align' in sys.modules)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[] True"
+def test_jobs_import_nothing_of_planning_or_drawing():
+    scripts = Path(__file__).parents[1] / "workflow" / "scripts"
+    heavy = [
+        "jsonschema",
+        "pandas",
+        "matplotlib",
+        "tqdm",
+        "tifffile",
+        "scipy.fft",
+        "scipy.sparse",
+        "scipy.ndimage",
+    ]
+    for job, more in [
+        ("align", ["h5py", "yaml"]),
+        ("place", ["h5py"]),
+        ("stitch", ["yaml"]),
+        ("assemble", ["yaml"]),
+        ("dataset", []),
+    ]:
+        code = (
+            f"import runpy, sys; sys.argv = ['{job}.py']\n"
+            f"try: runpy.run_path({str(scripts / f'{job}.py')!r}, run_name='__main__')\n"
+            "except TypeError: pass\n"  # the job's arguments are missing
+            f"print([m for m in {heavy + more!r} if m in sys.modules], 'numpy' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "[] True", job

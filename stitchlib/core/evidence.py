@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.ndimage
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Point
@@ -110,8 +109,18 @@ def _lobe(ncc: Floats, index: Point) -> float:
     """Entries about a peak that are above half of its height: one independent trial."""
     if ncc[index] <= 0:
         return 1.0
-    labels, _ = scipy.ndimage.label(ncc > 0.5 * ncc[index])
-    return float(np.count_nonzero(labels == labels[index]))
+    high = ncc > 0.5 * ncc[index]
+    lobe = np.zeros(ncc.shape, np.bool_)
+    lobe[index] = True
+    size, before = 1, 0
+    while size > before:
+        for axis in range(ncc.ndim):
+            line = np.moveaxis(lobe, axis, 0)
+            line[1:] |= line[:-1]
+            line[:-1] |= line[1:]
+            lobe &= high
+        size, before = int(np.count_nonzero(lobe)), size
+    return float(size)
 
 
 def _log_odds(rest: Floats, good: NDArray[np.bool_]) -> float:
@@ -133,12 +142,22 @@ def _axis_odds(rest: Floats, index: Point, axis: int) -> float:
 
 def _rival(ncc: Floats, beside: NDArray[np.bool_]) -> Point | None:
     """Return the entry of the highest local maximum that is not about the best."""
-    peaks = ncc >= scipy.ndimage.maximum_filter(ncc, size=3, mode="nearest")
-    peaks &= ~beside
+    peaks = (ncc >= _highest_around(ncc)) & ~beside
     if not peaks.any():
         return None
     flat = int(np.argmax(np.where(peaks, ncc, -2.0)))
     return tuple(int(i) for i in np.unravel_index(flat, ncc.shape))
+
+
+def _highest_around(values: Floats) -> Floats:
+    """Return the highest of each entry and its neighbours, diagonal ones too."""
+    found = values.copy()
+    for axis in range(values.ndim):
+        line = np.moveaxis(found, axis, 0)
+        old = line.copy()
+        np.maximum(line[1:], old[:-1], out=line[1:])
+        np.maximum(line[:-1], old[1:], out=line[:-1])
+    return found
 
 
 def _three(values: Floats, index: Point, axis: int) -> tuple[float, float, float] | None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 Ints = NDArray[np.int64]
 
@@ -30,8 +29,8 @@ def components(n: int, pre: Ints, post: Ints) -> Ints:
     array of int, shape (n,)
         Component of each node, numbered 0, 1, … by their first node.
     """
-    links = coo_array((np.ones(len(pre)), (pre, post)), shape=(n, n))
-    labels = connected_components(links, directed=False)[1]
+    links = scipy.sparse.coo_array((np.ones(len(pre)), (pre, post)), shape=(n, n))
+    labels = scipy.sparse.csgraph.connected_components(links, directed=False)[1]
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -90,8 +89,10 @@ def forest(n: int, pre: Ints, post: Ints, roots: Ints) -> Forest:
     # A further node that links to every root makes one walk of it.
     rows = np.concatenate([pre, roots])
     columns = np.concatenate([post, np.full(len(roots), n, np.int64)])
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n + 1, n + 1)).tocsr()
-    walk = breadth_first_order(graph, n, directed=False)
+    graph = scipy.sparse.coo_array(
+        (np.ones(len(rows)), (rows, columns)), shape=(n + 1, n + 1)
+    ).tocsr()
+    walk = scipy.sparse.csgraph.breadth_first_order(graph, n, directed=False)
     order, parent = (np.array(part, np.int64) for part in walk)
     parent = parent[:n]
     parent[parent == n] = -1

@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, diags_array
-from scipy.sparse.linalg import splu
-from scipy.spatial import KDTree
+import scipy
 
 from stitchlib.core.links import Floats, Ints, Mask
 from stitchlib.core.stage import SUPPORT
@@ -161,8 +159,9 @@ def _field(index: Ints, placed: Mask, rest: Floats, scatter: float) -> tuple[Flo
     a, b, w = (np.concatenate(part) for part in (rows, columns, weights))
     degree = np.bincount(np.concatenate([a, b]), np.concatenate([w, w]), n)
     diagonal = degree + placed / nugget + 1 / (4 * scatter**2)
-    coupling = coo_array((w, (a, b)), shape=(n, n))
-    factor = splu((diags_array(diagonal) - coupling - coupling.T).tocsc(), "MMD_AT_PLUS_A")
+    coupling = scipy.sparse.coo_array((w, (a, b)), shape=(n, n))
+    matrix = (scipy.sparse.diags_array(diagonal) - coupling - coupling.T).tocsc()
+    factor = scipy.sparse.linalg.splu(matrix, "MMD_AT_PLUS_A")
     field = factor.solve(value * placed / nugget)
     spread = np.full(n, scatter**2)
     wanted = np.flatnonzero(~placed)
@@ -211,7 +210,7 @@ def joined_frame(index: Ints, placed: Mask, component: Ints) -> Ints:
     known = np.flatnonzero(placed)
     frame = component.copy()
     wanted = np.flatnonzero(~placed)
-    found = KDTree(index[known]).query(index[wanted], k=min(_AROUND, len(known)))
+    found = scipy.spatial.KDTree(index[known]).query(index[wanted], k=min(_AROUND, len(known)))
     distance, near = (np.asarray(part).reshape(len(wanted), -1) for part in found)
     theirs = component[known[near]]
     votes = np.zeros(theirs.shape)

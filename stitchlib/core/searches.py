@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point
@@ -17,7 +16,17 @@ from stitchlib.errors import InputError, NoOverlapError
 
 def fast_length(least: int) -> int:
     """Return the length that is transformed fast: factors of 2, 3 and 5 only, not 7 or 11."""
-    return int(scipy.fft.next_fast_len(least, real=True))
+    length = max(1, least)
+    while _without_small_factors(length) > 1:
+        length += 1
+    return length
+
+
+def _without_small_factors(n: int) -> int:
+    for factor in (2, 3, 5):
+        while n % factor == 0:
+            n //= factor
+    return n
 
 
 def reachable(

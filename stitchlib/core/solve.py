@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csc_array
-from scipy.sparse.csgraph import minimum_spanning_tree
-from scipy.sparse.linalg import SuperLU, splu
 
 from stitchlib.core.graph import components, forest
 
@@ -64,11 +62,11 @@ class Network:
     def _matrix(self, weight: Floats) -> Any:
         values = np.bincount(self._to, self._sign * weight[self._from], len(self._indices))
         nf = len(self.free)
-        return csc_array((values, self._indices, self._indptr), shape=(nf, nf))
+        return scipy.sparse.csc_array((values, self._indices, self._indptr), shape=(nf, nf))
 
-    def factorise(self, weight: Floats) -> SuperLU:
+    def factorise(self, weight: Floats) -> scipy.sparse.linalg.SuperLU:
         """Factorise the normal equations for one weight per link, shape (links,), all > 0."""
-        factor: SuperLU = splu(
+        factor: scipy.sparse.linalg.SuperLU = scipy.sparse.linalg.splu(
             self._matrix(weight),
             permc_spec=self._order,
             diag_pivot_thresh=0.0,
@@ -180,8 +178,8 @@ def least_tree(
     best = np.lexsort((np.arange(len(pre)), cost))
     low, high = np.minimum(pre, post)[best], np.maximum(pre, post)[best]
     best = best[np.unique(low * n + high, return_index=True)[1]]
-    graph = coo_array((cost[best], (pre[best], post[best])), shape=(n, n)).tocsr()
-    kept = minimum_spanning_tree(graph).tocoo()
+    graph = scipy.sparse.coo_array((cost[best], (pre[best], post[best])), shape=(n, n)).tocsr()
+    kept = scipy.sparse.csgraph.minimum_spanning_tree(graph).tocoo()
     inside = best[np.isin(pre[best] * n + post[best], kept.row.astype(np.int64) * n + kept.col)]
     roots = np.unique(component, return_index=True)[1]
     tree = forest(n, pre[inside], post[inside], roots)
