@@ -82,9 +82,19 @@ def _preference(
     gain = float(np.vdot(b, first))
     first *= rest
     block = _BLOCK + round(2 * width)
-    for axis, n in enumerate(first.shape):
-        first = np.add.reduceat(first, np.arange(0, n, min(block, n)), axis=axis)
+    for axis in range(first.ndim):
+        first = _block_sums(first, block, axis)
     return gain, float(np.vdot(first, first))
+
+
+def _block_sums(values: NDArray[np.float32], block: int, axis: int) -> NDArray[np.float32]:
+    """Sum blocks of neighbours along an axis; the last one may be smaller."""
+    line = np.moveaxis(values, axis, 0)
+    found = line[::block].copy(order="K")
+    for i in range(1, block):
+        piece = line[i::block]
+        found[: len(piece)] += piece
+    return np.moveaxis(found, 0, axis)
 
 
 def _common(shape_pre: Point, shape_post: Point, best: Point, other: Point) -> Windows | None:
