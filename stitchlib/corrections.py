@@ -6,16 +6,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from stitchlib.config import Config
 from stitchlib.core.solve import least_squares
 from stitchlib.errors import InputError
 from stitchlib.io.files import read_table
 from stitchlib.schemas import schema
-from stitchlib.tiles import Dataset
+
+if TYPE_CHECKING:
+    from stitchlib.config import Config
+    from stitchlib.tiles import Dataset
 
 Point3 = tuple[float, float, float]
 

@@ -9,15 +9,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stitchlib.config import Config
 from stitchlib.core.boxes import AXES
 from stitchlib.corrections import Corrections, finite_number, load_corrections
 from stitchlib.errors import InputError
 from stitchlib.io.files import read_table
 from stitchlib.pairs import MEASURED_COLUMNS, Link, read_measured
-from stitchlib.tiles import Dataset
+
+if TYPE_CHECKING:
+    from stitchlib.config import Config
+    from stitchlib.tiles import Dataset
 
 _STATUSES = ("ok", "background", "no-overlap", "low-confidence", "rejected", "manual")
 

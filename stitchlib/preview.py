@@ -6,18 +6,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stitchlib.config import Config
 from stitchlib.core.boxes import Box, Point
 from stitchlib.corrections import Corrections
 from stitchlib.io.files import read_json, replacing
 from stitchlib.io.parts import Part
 from stitchlib.io.views import ImageFile
-from stitchlib.runs import DatasetRun, record_problem
-from stitchlib.tiles import Dataset
+
+if TYPE_CHECKING:
+    from stitchlib.config import Config
+    from stitchlib.runs import DatasetRun
+    from stitchlib.tiles import Dataset
 
 INCHES = (12.0, 6.0)
 NAMED = 100
@@ -55,11 +57,13 @@ def draw(path: Path, tiles: Sequence[Shown], voxel_size: Sequence[float] | None)
         µm along x, y, z; None = axes in voxels.
     """
     # Only who draws pays for loading it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     from stitchlib.plotting.figures import before_and_after, draw_slice  # noqa: PLC0415
 
-    figure = Figure(figsize=INCHES, layout="constrained")
+    figure = Figure(figsize=INCHES, dpi=100, layout="constrained")
+    canvas: Any = FigureCanvasAgg(figure)
     readers = [tile.image for tile in tiles]
     ndim = len(readers[0].shape)
     options: dict[str, Any] = {
@@ -71,8 +75,9 @@ def draw(path: Path, tiles: Sequence[Shown], voxel_size: Sequence[float] | None)
         before_and_after(figure, list(boxes[0]), list(boxes[1]), readers, **options)
     else:
         draw_slice(figure.subplots(), list(boxes[0]), readers, **options)
+    # `Figure.savefig` would draw all of it twice.
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight")
+        canvas.print_png(temporary, pil_kwargs={"compress_level": 1})
 
 
 def of_dataset(dataset: Dataset, config: Config) -> list[Shown]:
@@ -127,6 +132,8 @@ def of_card(card: Mapping[str, Any], tiles: Path, record: Path | None) -> list[S
 
 def draw_run(run: DatasetRun, path: Path) -> bool:
     """Draw a dataset of a run, placed where it is; return whether it is."""
+    from stitchlib.runs import record_problem  # noqa: PLC0415 - a job that draws plans nothing
+
     record = None if record_problem(run.place_record) else run.place_record
     tiles = of_card(json.loads(run.place_card.text), run.config.tiles.parent, record)
     draw(path, tiles, known(run.config.voxel_size))

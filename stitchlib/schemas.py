@@ -6,14 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 _PACKAGE = Path(__file__).parent
 
 
 @cache
 def schema(name: str) -> dict[str, Any]:
     """Return the schema ``name`` ('config', 'tiles' or 'corrections')."""
+    import yaml  # noqa: PLC0415 - jobs that read no table from people do without
+
     file = f"{name}.schema.yaml"
     folder = _PACKAGE / "schemas"  # in a wheel; in a checkout they stand with the workflow
     if not folder.is_dir():

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from stitchlib import preview
 from stitchlib.cli import main
@@ -36,13 +36,13 @@ def work(_made, tmp_path, monkeypatch):
 def figures(monkeypatch):
     """All figures that are saved."""
     saved = []
-    save = Figure.savefig
+    save = FigureCanvasAgg.print_png
 
     def keep(self, *args, **kwargs):
-        saved.append(self)
+        saved.append(self.figure)
         return save(self, *args, **kwargs)
 
-    monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", keep)
     return saved
 
 
