@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stitchlib.core.shifts import SearchRange
 from stitchlib.errors import InputError, NoOverlapError
 
 
+@cache
 def fast_length(least: int) -> int:
     """Return the length that is transformed fast: factors of 2, 3 and 5 only, not 7 or 11."""
     length = max(1, least)
