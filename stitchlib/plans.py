@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -278,16 +279,17 @@ def fusion_bytes(boxes: Sequence[Box], window: Box, itemsize: int, slab: Point, 
     """
 
     def voxels(box: Box) -> int:
-        return Box.at((0,) * len(slab), tuple(map(min, box.shape, slab))).size
+        return prod(map(min, box.shape, slab))
 
     clipped = [box.intersection(window) for box in boxes]
+    sizes = [voxels(box) for box in clipped]
     most = 0
     for i, others in enumerate(touching(clipped)):
-        near = [clipped[j] for j in (i, *others)]
+        near = [sizes[j] for j in (i, *others)]
         # Whatever slab it is, tiles that don't reach into it are not read for it, and those that
         # lie side by side share it.
         apart = 1 if len(near) == 1 else len(near)
-        reading = min(sum(map(voxels, near)), apart * Box.at((0,) * len(slab), slab).size)
+        reading = min(sum(near), apart * prod(slab))
         blending = 0
         if others:
             shared = max(voxels(clipped[i].intersection(clipped[j])) for j in others)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import floor
+from math import floor, prod
 from pathlib import Path
 from typing import Any
 
@@ -135,29 +135,37 @@ class DatasetRun:
     @cached_property
     def blocks(self) -> list[tuple[Card, list[Pair]]]:
         """The align jobs: card and pairs of each."""
-        side = self._block_side()
+        sides = self._block_sides()
         blocks: dict[str, list[Pair]] = {}
         for pair in self.pairs if self.inputs.aligns else ():
             index = self._tile[pair.pre].index
-            name = "".join(f"{a}{i // side * side}" for a, i in zip("xyz", index, strict=True))
-            if side == 1:
+            side = sides or (1, 1, 1)
+            name = "".join(f"{a}{i // n * n}" for a, i, n in zip("xyz", index, side, strict=True))
+            if sides is None:
                 name += f"-{'xyz'[pair.axis]}"
             blocks.setdefault(name, []).append(pair)
         return [(self._align_card(name, pairs), pairs) for name, pairs in blocks.items()]
 
-    def _block_side(self) -> int:
-        """Tiles along each grid axis of a block: 1 = every pair is a job of its own."""
+    def _block_sides(self) -> Point | None:
+        """Tiles along each grid axis of a block; None = every pair is a job of its own.
+
+        As near to a square as may be, and as many pairs as were asked for, but no more.
+        """
         asked = self.config.align.pairs_per_job
         tiles = self.dataset.tiles
-        axes = sum(len({tile.index[axis] for tile in tiles}) > 1 for axis in range(3))
-        if not axes:
-            return 1
-        if asked is None:
+        axes = [axis for axis in range(3) if len({tile.index[axis] for tile in tiles}) > 1]
+        if asked is None and self.pairs:
             shape = [max(tile.shape[axis] for tile in tiles) for axis in range(3)]
-            voxels = max(_search_voxels(pair, shape) for pair in self.pairs) if self.pairs else 1
-            asked = max(1, BLOCK_VOXELS // voxels)
-        side: int = floor((asked / axes) ** (1 / axes) + 1e-9)
-        return max(1, side)
+            asked = BLOCK_VOXELS // max(_search_voxels(pair, shape) for pair in self.pairs)
+        if asked is None or not axes or asked < max(2, len(axes)):
+            return None
+        side = floor((asked / len(axes)) ** (1 / len(axes)) + 1e-9)
+        sides = [side if axis in axes else 1 for axis in range(3)]
+        for axis in axes:
+            longer = [n + (i == axis) for i, n in enumerate(sides)]
+            if len(axes) * prod(longer) <= asked:
+                sides = longer
+        return tuple(sides)
 
     def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
         names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))

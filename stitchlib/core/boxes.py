@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Self
 
 import numpy as np
@@ -38,10 +39,7 @@ class Box:
     @property
     def size(self) -> int:
         """Number of voxels."""
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return prod(self.shape)
 
     @property
     def empty(self) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -298,6 +299,8 @@ def _windows(pixels: Images, displacement: Point) -> Images:
     return first, np.asarray(second)
 
 
+# Asked of every pair while a run is planned; on a grid they are much alike.
+@lru_cache(1024)
 def register_bytes(shape_pre: Point, shape_post: Point, search: SearchRange, itemsize: int) -> int:
     """Peak bytes that `register` allocates, the images themselves not counted, whatever the method.
 

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,12 +76,18 @@ def cut(plan: Plan, item: int, limit: int | None = None) -> Cut:
     if limit is None:
         limit = max(SPECTRA_BYTES, int(2 * _SHARE * math.prod(plan.extent_b)))
         if item > _SINGLE:
-            limit = cut(plan, _SINGLE, limit).nbytes
+            limit = _cut(plan, _SINGLE, limit).nbytes
+    return _cut(plan, item, limit)
+
+
+@lru_cache
+def _cut(plan: Plan, item: int, limit: int) -> Cut:
     planes = plan.extent_b[0]
+    # Slabs no deeper than the range would be mostly margin.
+    depths = [planes, *(k * plan.shape[0] for k in (8, 4, 2, 1))]
     found = cut_into(plan, item, planes, 1)
     for passes in range(1, _MOST_PASSES * item // _SINGLE + 1):
-        # Slabs no deeper than the range would be mostly margin.
-        for depth in (planes, *(k * plan.shape[0] for k in (8, 4, 2, 1))):
+        for depth in depths:
             if depth <= planes:
                 found = cut_into(plan, item, depth, passes)
             if found.nbytes <= limit:
@@ -90,7 +97,7 @@ def cut(plan: Plan, item: int, limit: int | None = None) -> Cut:
 
 def cut_into(plan: Plan, item: int, depth: int, passes: int) -> Cut:
     """Cut a correlation into slabs of so many planes of the post image, and so many passes."""
-    n, low, high = plan.extent_a[0], plan.lower[0], plan.upper[0]
+    n, low, high, lags = plan.extent_a[0], plan.lower[0], plan.upper[0], plan.shape
     found = tuple(
         Slab(slice(max(0, b.start + low), min(n, b.stop + high)), b)
         for b in _slices(plan.extent_b[0], depth)
@@ -105,11 +112,11 @@ def cut_into(plan: Plan, item: int, depth: int, passes: int) -> Cut:
     width = lengths[1] * max(part.stop - part.start for part in parts)
     columns = min(width, max(8, _COLUMN_VOXELS // lengths[0]))
     deepest = max(s.a.stop - s.a.start + s.b.stop - s.b.start for s in found)
-    held = deepest + (lengths[0] if len(found) > 1 else 0) + 2 * plan.shape[0]
+    held = deepest + (lengths[0] if len(found) > 1 else 0) + 2 * lags[0]
     rows = 1 + SLAB_VOXELS // (lengths[1] * lengths[2])
     plane = rows * (plan.extent_a[1] + plan.extent_b[1] + 3 * lengths[1]) * half * item
     pieces = 4 * columns * lengths[0] * item
-    result = plan.shape[0] * plan.shape[1] * (half * item + lengths[2] * item)
+    result = lags[0] * lags[1] * (half * item + lengths[2] * item)
     nbytes = held * width * item + max(plane, pieces) + 2 * result
     return Cut(found, lengths, parts, columns, nbytes)
 

@@ -13,10 +13,9 @@ rule align:
         mem_mb=memory,
         runtime=minutes(60),
     params:
-        python=python,
-        script=script("align"),
+        command=command("align"),
         tiles=tiles_folder,
     message:
         "{wildcards.dataset}: aligning the pairs of {wildcards.block}"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

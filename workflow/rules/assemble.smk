@@ -2,7 +2,7 @@
 rule assemble:
     input:
         card=ancient(f"{FOLDER}/cards/assemble/{{digest}}.json"),
-        shards=ancient(lambda wildcards: shards_of(FOLDER.format(**wildcards), wildcards.digest)),
+        shards=ancient(shards),
     output:
         f"{FOLDER}/records/assemble.{{digest}}.json",
     log:
@@ -15,14 +15,12 @@ rule assemble:
         mem_mb=fixed_memory(1000),
         runtime=minutes(600),
     params:
-        python=python,
-        script=script("assemble"),
+        command=command("assemble"),
         volume=volume,
     message:
         "{wildcards.dataset}: assembling the volume {params.volume}"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.volume:q}"
-        " 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} {params.volume:q}" " 2> {log:q}"
 
 
 # One such job per dataset stands between `all` and its shards, so that datasets go on independently.
@@ -38,10 +36,9 @@ rule dataset:
     conda:
         ENVIRONMENT
     params:
-        python=python,
-        script=script("dataset"),
+        command=command("dataset"),
         tiles=tiles_folder,
     message:
         "{wildcards.dataset}: finished"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

@@ -65,6 +65,16 @@ def finished(wildcards):
         raise WorkflowError(explain(error)) from None
 
 
+# On a cluster, Snakemake has waited for these files before the job starts, and the job finds their
+# names in its card: there, thousands of them would only cost time.
+def tables(wildcards):
+    return tables_of(FOLDER.format(**wildcards), wildcards.digest) if RUN else []
+
+
+def shards(wildcards):
+    return shards_of(FOLDER.format(**wildcards), wildcards.digest) if RUN else []
+
+
 # A cluster counts the two Snakemakes that run a job's command against the job's memory; a machine
 # of one's own doesn't ask. What is asked for grows with every attempt (`retries` of the profile).
 def wrapper_mb():
@@ -86,12 +96,8 @@ def minutes(least):
 # Where things stand on this machine. Functions of `input`, because Snakemake then takes them as
 # derived from it: another place is no reason to run a job again. (As names in the shell line they
 # would not be found where this is a module of another workflow.)
-def python(wildcards, input):
-    return PYTHON
-
-
-def script(name):
-    return lambda wildcards, input: f"{SCRIPTS}/{name}.py"
+def command(name):
+    return lambda wildcards, input: [PYTHON, f"{SCRIPTS}/{name}.py"]
 
 
 def tiles_folder(wildcards, input):

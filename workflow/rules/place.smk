@@ -2,7 +2,7 @@
 checkpoint place:
     input:
         card=ancient(f"{FOLDER}/cards/place/{{digest}}.json"),
-        tables=ancient(lambda wildcards: tables_of(FOLDER.format(**wildcards), wildcards.digest)),
+        tables=ancient(tables),
     output:
         f"{FOLDER}/records/place.{{digest}}.json",
     log:
@@ -15,10 +15,9 @@ checkpoint place:
         mem_mb=fixed_memory(2000),
         runtime=minutes(60),
     params:
-        python=python,
-        script=script("place"),
+        command=command("place"),
         tiles=tiles_folder,
     message:
         "{wildcards.dataset}: placing all tiles"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"

@@ -13,11 +13,9 @@ rule stitch:
         mem_mb=memory,
         runtime=minutes(120),
     params:
-        python=python,
-        script=script("stitch"),
+        command=command("stitch"),
         tiles=tiles_folder,
     message:
         "{wildcards.dataset}: stitching shard {wildcards.shard} of channel {wildcards.channel}"
     shell:
-        "{params.python:q} {params.script:q} {input.card:q} {output:q} {params.tiles:q} {threads}"
-        " 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} {threads}" " 2> {log:q}"

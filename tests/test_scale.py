@@ -1,0 +1,118 @@
+"""Large runs: blocks that are filled, plans that grow with the tiles, jobs that read their card."""
+
+from __future__ import annotations
+
+import cProfile
+import json
+import pstats
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import scale
+from stitchlib.io.files import canonical_json
+from stitchlib.runs import Run
+from tests.acquisition import Setup
+
+
+def planned(folder: Path, tiles: int, **align: object) -> Run:
+    """Plan a run of tiles whose files are holes, in a square; paths are relative to ``folder``."""
+    scale.write_case(folder, tiles, 1, 2)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["align"] |= align
+    return Run.of(config | {"tiles": str(folder / "tiles.tsv"), "results": str(folder / "results")})
+
+
+@pytest.mark.parametrize(
+    ("asked", "most", "jobs"),
+    [(1, 1, 60), (2, 2, 35), (4, 4, 18), (7, 4, 18), (8, 8, 9), (99, 60, 1)],
+)
+def test_blocks_hold_the_pairs_that_were_asked_for(
+    tmp_path: Path, asked: int, most: int, jobs: int
+) -> None:
+    dataset = planned(tmp_path / "case", 36, pairs_per_job=asked).datasets["d000"]
+    assert max(len(pairs) for _, pairs in dataset.blocks) == most
+    assert len(dataset.blocks) == jobs
+    assert sorted(p.pre + p.post for _, pairs in dataset.blocks for p in pairs) == sorted(
+        p.pre + p.post for p in dataset.pairs
+    )
+
+
+def test_json_is_the_same_whatever_the_order_and_has_a_line_for_each_member() -> None:
+    value = {
+        "b": [{"y": 1, "x": [1, 2]}, {"é": None}],
+        "a": {"d": 0.5, "c": "\n"},
+        "c": [],
+        "d": {},
+    }
+    text = canonical_json(value)
+    assert json.loads(text) == value
+    assert text == canonical_json(dict(reversed(value.items())))
+    assert text.splitlines()[2:4] == [' "b": [', '  {"x": [1, 2], "y": 1},']
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json({"a": float("nan")})
+
+
+def calls(folder: Path, tiles: int) -> int:
+    """Count the function calls that planning a run takes, to the last shard."""
+    profile = cProfile.Profile()
+    profile.enable()
+    run = planned(folder, tiles)
+    run.prepare()
+    for dataset in run.datasets.values():
+        finish = dataset.after([tile.nominal for tile in dataset.dataset.tiles])
+        for card, _ in finish.shards:
+            card.write(dataset.folder)
+    profile.disable()
+    return int(pstats.Stats(profile).total_calls)
+
+
+def test_planning_grows_with_the_number_of_tiles(tmp_path: Path) -> None:
+    calls(tmp_path / "imports", 4)
+    few, many = calls(tmp_path / "few", 100), calls(tmp_path / "many", 900)
+    assert many < 1.2 * 9 * few
+
+
+JOB_NEEDS = {
+    "align": ["cards/align"],
+    "place": ["cards/place", "pairs"],
+    "stitch": ["cards/stitch"],
+    "assemble": ["cards/assemble", "shards"],
+}
+
+
+@pytest.mark.slow
+def test_a_job_on_a_cluster_reads_its_card_and_nothing_else(tmp_path: Path) -> None:
+    whole = Setup.make(tmp_path / "whole", (2, 1), ("c0",))
+    whole.run()
+    for stage, needs in JOB_NEEDS.items():
+        setup = whole.copy(tmp_path / stage)
+        (setup.folder / "data/tiles.tsv").unlink()
+        kept = [setup.results() / name for name in needs]
+        for path in sorted(setup.results().rglob("*"), reverse=True):
+            if not any(path.is_relative_to(k) or k.is_relative_to(path) for k in kept):
+                path.rmdir() if path.is_dir() else path.unlink()
+        card, *others = sorted(kept[0].rglob("*.json"))
+        for path in others:
+            path.unlink()
+        target, wildcards = target_of(card.relative_to(kept[0]), stage)
+        path = setup.results() / target
+        path.unlink(missing_ok=True)
+        target = str(path.relative_to(setup.folder))
+        setup.run(
+            *("--mode", "remote", "--force", "--nolock", "--allowed-rules", stage),
+            *("--target-jobs", f"{stage}:dataset=d,{wildcards}", "--", target),
+        )
+        assert path.exists(), stage
+
+
+def target_of(card: Path, stage: str) -> tuple[str, str]:
+    """Return the file that a card's job makes, in the dataset's folder, and its wildcards."""
+    name, _, digest = card.stem.rpartition(".")
+    if stage == "align":
+        return f"pairs/{card.stem}.tsv", f"block={name},digest={digest}"
+    if stage == "stitch":
+        channel = f"channel={card.parent},shard={name},digest={digest}"
+        return f"shards/{card.with_suffix('.h5')}", channel
+    return f"records/{stage}.{digest}.json", f"digest={digest}"
