@@ -27,7 +27,11 @@ def test_conda_environment_is_in_step_with_pyproject() -> None:
         _split(r)
         for r in [
             *project["dependencies"],
-            *(o for name in ("workflow", "slurm") for o in project["optional-dependencies"][name]),
+            *(
+                o
+                for name in ("workflow", "slurm", "cluster")
+                for o in project["optional-dependencies"][name]
+            ),
         ]
     )
     wanted["python"] = project["requires-python"]
