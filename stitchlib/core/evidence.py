@@ -22,8 +22,8 @@ ABOUT = 2
 """Voxels about the best displacement that are no other one; how exactly it is known there is told
 by the parts of the overlap."""
 _MOST = 0.9999
-_INTERPOLATION = 0.05
-"""Error of the interpolated peak where there is no noise, voxels (measured on phantoms)."""
+_FARTHEST = 0.75
+"""Voxels from the highest entry to the top of the peak, at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +36,6 @@ class Evidence:
     """Post corner minus pre corner, voxels."""
     refined: tuple[float, ...]
     """The same with parts of a voxel."""
-    error: tuple[float, ...]
-    """Standard error per axis, voxels; infinite where the range has one displacement only."""
     ncc: float
     """NCC there, as interpolated between integers it may be higher."""
     chance: float
@@ -67,15 +65,13 @@ def weigh(lags: Lags, at: Point | None = None) -> Evidence:
     positive = np.maximum(ncc, 0.0)
     level = -0.5 * independent * np.log1p(-positive * positive)
     rest = level - level[index]
-    error = tuple(_error(level, index, axis) for axis in range(ncc.ndim))
     searched = max(1.0, ncc.size / min(ncc.size, max(1.0, _lobe(ncc, index))))
-    moves = np.array(index) + np.array([_fraction(ncc, index, axis) for axis in range(ncc.ndim)])
+    moves = np.add(index, _fractions(ncc, index))
     rival = _rival(ncc, beside)
     return Evidence(
         index,
         tuple(o + i for o, i in zip(lags.lower, index, strict=True)),
         tuple(float(o + m) for o, m in zip(lags.lower, moves, strict=True)),
-        error,
         top,
         float(level[index]) - math.log(searched),
         _log_odds(rest, beside),
@@ -160,33 +156,41 @@ def _highest_around(values: Floats) -> Floats:
     return found
 
 
-def _three(values: Floats, index: Point, axis: int) -> tuple[float, float, float] | None:
-    """Return the values before, at and after an entry along an axis; None at the border."""
-    where: tuple[int | slice, ...] = (*index[:axis], slice(None), *index[axis + 1 :])
-    line = values[where]
-    i = index[axis]
-    if not 0 < i < len(line) - 1:
-        return None
-    return float(line[i - 1]), float(line[i]), float(line[i + 1])
+def _fractions(ncc: Floats, index: Point) -> list[float]:
+    """Return how far from an entry the top of its peak is, per axis: at most 0.75.
 
-
-def _error(level: Floats, index: Point, axis: int) -> float:
-    """Return the standard error along an axis, from the curvature of the log-likelihood."""
-    three = _three(level, index, axis)
-    if three is None:
-        return math.inf
-    curvature = 2 * three[1] - three[0] - three[2]
-    return math.sqrt(1 / curvature + _INTERPOLATION**2) if curvature > 0 else math.inf
-
-
-def _fraction(ncc: Floats, index: Point, axis: int) -> float:
-    """Return where between integers the peak is: top of a Gaussian through three values."""
-    three = _three(ncc, index, axis)
-    if three is None:
-        return 0.0
-    if min(three) > 0:
-        low, top, high = (math.log(v) for v in three)
+    It is that of a Gaussian through the entry and all its neighbours, diagonal ones too: a peak
+    may be oblong along no axis. Axes along which the entry is on the border stay at 0.
+    """
+    axes = [d for d, (i, n) in enumerate(zip(index, ncc.shape, strict=True)) if 0 < i < n - 1]
+    found = [0.0] * ncc.ndim
+    if not axes:
+        return found
+    window = tuple(slice(i - 1, i + 2) if d in axes else i for d, i in enumerate(index))
+    near = ncc[window]
+    slope, bend = _parabola(np.log(near) if near.min() > 0 else near)
+    if np.linalg.eigvalsh(bend)[0] > 0:
+        moves = np.linalg.solve(bend, slope)
     else:
-        low, top, high = three
-    bend = 2 * top - low - high
-    return max(-0.5, min(0.5, (high - low) / (2 * bend))) if bend > 0 else 0.0
+        own = np.diag(bend)
+        moves = np.where(own > 0, slope / np.where(own > 0, own, 1.0), 0.0)
+    for axis, move in zip(axes, moves, strict=True):
+        found[axis] = max(-_FARTHEST, min(_FARTHEST, float(move)))
+    return found
+
+
+def _parabola(near: Floats) -> tuple[Floats, Floats]:
+    """Return slope and minus the second derivatives at the middle of three values per axis."""
+    step = np.eye(near.ndim, dtype=int)
+
+    def at(by: NDArray[np.int_]) -> float:
+        return float(near[tuple(1 + by)])
+
+    slope, bend = np.zeros(near.ndim), np.zeros((near.ndim, near.ndim))
+    for i, one in enumerate(step):
+        slope[i] = (at(one) - at(-one)) / 2
+        bend[i, i] = 2 * at(0 * one) - at(one) - at(-one)
+        for j, other in enumerate(step[:i]):
+            mixed = at(one - other) + at(other - one) - at(one + other) - at(-one - other)
+            bend[i, j] = bend[j, i] = mixed / 4
+    return slope, bend

@@ -12,7 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.agreement import PART_VOXELS, preference, steadiness
+from stitchlib.core.agreement import (
+    PART_VOXELS,
+    preference,
+    standard_errors,
+    steadiness,
+)
 from stitchlib.core.boxes import Point
 from stitchlib.core.coarse import COARSE_FROM, DECIDE_ON, around, central, coarse, factors
 from stitchlib.core.confidence import CERTAIN, Features, apart, confidence, reason
@@ -232,7 +237,7 @@ def _decided(
     found = tuple(d + k for d, k in zip(fine.evidence.displacement, moved, strict=True))
     refined = tuple(d + k for d, k in zip(fine.evidence.refined, moved, strict=True))
     evidence = replace(fine.evidence, displacement=found, refined=refined)
-    return Weighing(fine.view, evidence, features, *confidence(features))
+    return Weighing(fine.view, evidence, fine.error, features, *confidence(features))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,6 +246,7 @@ class Weighing:
 
     view: Filter
     evidence: Evidence
+    error: tuple[float, ...]
     features: Features
     confidence: float
     sure: tuple[float, ...]
@@ -260,7 +266,8 @@ def weighings(
         a, b = (filtered(image, width, flat=flat) for image in (pre, post))
         evidence = weigh(covariances(a, b, search, least), at)
         if evidence.chance < 0:
-            yield Weighing(view, evidence, Features.hopeless(evidence), 0.0, (0.0,) * pre.ndim)
+            unknown, unsure = (math.inf,) * pre.ndim, (0.0,) * pre.ndim
+            yield Weighing(view, evidence, unknown, Features.hopeless(evidence), 0.0, unsure)
             continue
         searched = tuple(not math.isinf(odds) for odds in evidence.odds_axis)
         steady = steadiness(a, b, evidence.displacement, searched, width)
@@ -268,7 +275,9 @@ def weighings(
         if evidence.rival is not None:
             rival = preference(a, b, evidence.displacement, evidence.rival, width)
         features = Features.of(evidence, steady, rival)
-        yield Weighing(view, evidence, features, *confidence(features))
+        inside = tuple(s and not b for s, b in zip(searched, evidence.border, strict=True))
+        error = standard_errors(a, b, evidence.displacement, inside, width)
+        yield Weighing(view, evidence, error, features, *confidence(features))
 
 
 def _match(view: Weighing, pixels: Images, measure: Measure) -> Match:
@@ -279,7 +288,7 @@ def _match(view: Weighing, pixels: Images, measure: Measure) -> Match:
         evidence.refined,
         score(*windows, measure),
         windows[0].size,
-        evidence.error,
+        view.error,
         view.confidence,
         view.sure,
         reason(view.features, view.confidence, view.sure),
@@ -315,7 +324,7 @@ def register_bytes(shape_pre: Point, shape_post: Point, search: SearchRange, ite
     """
     sizes = math.prod(shape_pre), math.prod(shape_post)
     filters = 4 * (sum(sizes) + 3 * max(sizes))
-    agreement = 5 * 4 * min(PART_VOXELS, max(sizes))
+    agreement = 6 * 4 * min(PART_VOXELS, max(sizes))
     exact = bytes_needed(shape_pre, shape_post, search, itemsize)
     view = 4 * sum(sizes) + bytes_needed(shape_pre, shape_post, search, 4)
     return max(exact, view, filters) + agreement

@@ -59,7 +59,7 @@ class PhantomLink:
     min_overlap: int
     """Least overlap along the axis, voxels."""
     truth: tuple[float, ...]
-    """True displacement, voxels; parts of a voxel only in kind 'subvoxel'."""
+    """True displacement, voxels."""
 
     @property
     def least(self) -> Point:
@@ -77,7 +77,7 @@ class PhantomLink:
         return score(a, self.post[tuple(w[1] for w in windows)], "ncc")
 
 
-def phantom_link(kind: str, seed: int, *, size: float = 1.0) -> PhantomLink:
+def phantom_link(kind: str, seed: int, *, size: float = 1.0, subvoxel: bool = False) -> PhantomLink:
     """Make a random link.
 
     Parameters
@@ -89,6 +89,8 @@ def phantom_link(kind: str, seed: int, *, size: float = 1.0) -> PhantomLink:
         tile, tiles off by up to 20 voxels.
     size : float
         Factor of the tiles' extents.
+    subvoxel : bool
+        Whether displacements have parts of a voxel in kinds other than ``subvoxel``, too.
 
     Returns
     -------
@@ -99,6 +101,8 @@ def phantom_link(kind: str, seed: int, *, size: float = 1.0) -> PhantomLink:
         raise InputError(f"kind={kind!r}: give one of {KINDS}.")
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     phantom, axis = _phantom(kind, seed, rng, size)
+    if subvoxel:
+        phantom = replace(phantom, subvoxel=True)
     other = _changed(kind, phantom, rng)
     second = (1, 0) if axis == 0 else (0, 1)
     tiles = phantom.tile((0, 0), "c0"), other.tile(second, "c0")
