@@ -86,11 +86,10 @@ def run(
 
 
 @contextmanager
-def mapping(threads: int, batch: int = 1) -> Iterator[Callable[..., Iterable[Any]]]:
+def mapping(threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """Give what calls a function for many items like `map`, on some threads.
 
-    A thread is given ``batch`` items at a time: to hand one over takes tens of microseconds. The
-    results come in order; no more than two batches a thread are ahead of who takes them.
+    The results come in order; no more than two items a thread are ahead of who takes them.
     """
     if threads <= 1:
         yield map
@@ -99,18 +98,12 @@ def mapping(threads: int, batch: int = 1) -> Iterator[Callable[..., Iterable[Any
 
         def mapped(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Any:
             left = iter(items)
-            batches = iter(lambda: list(islice(left, batch)), [])
-            calls = (pool.submit(_each, function, some) for some in batches)
-            ahead = deque(islice(calls, 2 * threads))
+            ahead = deque(pool.submit(function, item) for item in islice(left, 2 * threads))
             while ahead:
-                yield from ahead.popleft().result()
-                ahead.extend(islice(calls, 1))
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(function, item) for item in islice(left, 1))
 
         yield mapped
-
-
-def _each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    return [function(item) for item in items]
 
 
 def _progress(

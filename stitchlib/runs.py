@@ -495,12 +495,12 @@ def _search_voxels(pair: Pair, shape: Sequence[int]) -> int:
     return max(1, extent[0] * extent[1] * extent[2])
 
 
-def job_mb(card: Path, threads: int) -> int:
+def job_mb(card: Path) -> int:
     """Return the memory that a job takes, MB, from its card."""
-    return card_mb(read_card(card), threads)
+    return card_mb(read_card(card))
 
 
-def card_mb(card: Mapping[str, Any], threads: int = 1) -> int:
+def card_mb(card: Mapping[str, Any]) -> int:
     """Return the memory that a job takes, MB, from its card's content."""
     itemsize = np.dtype(card["dtype"]).itemsize
     if card["stage"] == "align":
@@ -509,11 +509,11 @@ def card_mb(card: Mapping[str, Any], threads: int = 1) -> int:
         rgb = any("luminance" in image for image in card["images"].values())
         needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card, luminance=rgb)
         return BASE_MB + needed // 2**20
-    return _shard_mb(ShardPlan.from_json(card), threads)
+    return _shard_mb(ShardPlan.from_json(card))
 
 
-def _shard_mb(shard: ShardPlan, threads: int = 1) -> int:
-    return BASE_MB + stitch.memory_needed(shard, threads) // 2**20
+def _shard_mb(shard: ShardPlan) -> int:
+    return BASE_MB + stitch.memory_needed(shard) // 2**20
 
 
 def tables_of(folder: str, digest: str) -> list[str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +32,6 @@ VERSION = 1
 
 SLAB_VOXELS = 2**21
 """Voxels that are made at one time; what is read of the tiles for them is read once."""
-
-BATCH_VOXELS = 2**18
-"""Voxels of the chunks that a thread is given to compress at a time: milliseconds of work."""
 
 BLOCK_VOXELS = 2**17
 """Voxels that are blended at one time: sums and quotients stay in the processor's caches."""
@@ -276,7 +272,7 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path, threads: int = 1) ->
         replacing(path) as temporary,
         Spool(path.parent) as spool,
         h5py.File(temporary, "w") as file,
-        parallel.mapping(threads, _batch(plan)) as mapped,
+        parallel.mapping(threads) as mapped,
     ):
         # A plane is needed by every column that it reaches.
         parts = [plan.box.intersection(box).relative_to(box.lower) for box in boxes]
@@ -290,12 +286,6 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path, threads: int = 1) ->
             return out
 
         write_levels(fused, plan.box, factors, _datasets(plan, file), mapped)
-
-
-def _batch(plan: ShardPlan) -> int:
-    """Chunks that a thread is given at a time."""
-    _, chunk = plan.levels[0]
-    return max(1, BATCH_VOXELS // math.prod(chunk))
 
 
 def _datasets(plan: ShardPlan, file: h5py.File) -> list[h5py.Dataset]:
@@ -313,7 +303,7 @@ def _datasets(plan: ShardPlan, file: h5py.File) -> list[h5py.Dataset]:
     ]
 
 
-def memory_needed(plan: ShardPlan, threads: int = 1) -> int:
+def memory_needed(plan: ShardPlan) -> int:
     """Return the most bytes that making a shard allocates."""
     itemsize = np.dtype(plan.dtype).itemsize
     factors, chunks = zip(*plan.levels, strict=True)
@@ -330,7 +320,4 @@ def memory_needed(plan: ShardPlan, threads: int = 1) -> int:
     kept = max((min(max(DECODED_BYTES, plane), whole) for plane, whole in planes), default=0)
     decoding = 2 * itemsize * max(pages, default=0) + kept
     making = fusing + decoding
-    # What the others have packed, and are packing.
-    batch = itemsize * max(BATCH_VOXELS, math.prod(chunks[0]))
-    more = 4 * threads * batch if threads > 1 else 0
-    return 2**20 + more + levels_bytes(factors, chunks, plan.box.shape, itemsize, making)
+    return 2**20 + levels_bytes(factors, chunks, plan.box.shape, itemsize, making)

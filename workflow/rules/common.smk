@@ -5,7 +5,6 @@
 # trigger; a stage's version in its card is), and whatever is kept is an input of `all`, so that it is
 # made again where it is gone.
 import sys
-from functools import cache
 
 from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
@@ -82,24 +81,12 @@ def wrapper_mb():
     return 0 if workflow.local_exec else 300
 
 
-def memory(wildcards, input, threads, attempt):
-    return attempt * (wrapper_mb() + job_mb(Path(input.card), threads))
+def memory(wildcards, input, attempt):
+    return attempt * (wrapper_mb() + job_mb(Path(input.card)))
 
 
 def fixed_memory(mb):
     return lambda wildcards, attempt: attempt * (wrapper_mb() + mb)
-
-
-# A machine of one's own with more cores than shards gives each shard several.
-@cache
-def cores_of_a_shard(name):
-    dataset = RUN.datasets[name]
-    shards = len(RUN.datasets) * len(dataset.after(dataset.positions()).shards)
-    return max(1, workflow.cores // shards) if dataset.config.mem_mb is None else 1
-
-
-def shard_threads(wildcards):
-    return cores_of_a_shard(wildcards.dataset) if RUN and workflow.local_exec else 1
 
 
 def minutes(least):

@@ -9,7 +9,6 @@ rule stitch:
         f"{FOLDER}/benchmarks/stitch/{{channel}}/{{shard}}.{{digest}}.tsv"
     conda:
         ENVIRONMENT
-    threads: shard_threads
     resources:
         mem_mb=memory,
         runtime=minutes(120),
