@@ -33,6 +33,7 @@ rule all:
 
 
 onsuccess:
+    dont_wait()
     if RUN is not None:
         cleaned = clean_finished(RUN)
         if cleaned:

@@ -24,7 +24,7 @@ from stitchlib.runs import DatasetRun, Run, record_problem
 
 log = logging.getLogger(__name__)
 
-STAGES = ("align", "place", "stitch", "assemble", "dataset")
+STAGES = ("align", "place", "stitch", "assemble", "preview", "dataset")
 """Files of other stages are not known here, and stay."""
 
 _FOLDERS = ("cards", "pairs", "shards", "records", "logs", "benchmarks")
@@ -57,8 +57,9 @@ def unfinished(run: DatasetRun) -> str:
     problem = run.volume_problem(run.after(run.positions()).record(run.folder))
     if problem:
         return f"the volume: {problem}"
-    problem = record_problem(run.dataset_record)
-    return f"provenance.json: {problem}" if problem else ""
+    records = {"preview.png": run.preview_record, "provenance.json": run.dataset_record}
+    problems = {name: record_problem(record) for name, record in records.items()}
+    return next((f"{name}: {problem}" for name, problem in problems.items() if problem), "")
 
 
 def leftovers(run: DatasetRun, *, shards: bool = False) -> list[Leftover]:
@@ -94,6 +95,7 @@ def leftovers(run: DatasetRun, *, shards: bool = False) -> list[Leftover]:
 def _leftovers(run: DatasetRun, shards: bool) -> Iterator[Leftover]:
     used = {("stitch", card.stem) for card, _ in run.after(run.positions()).shards}
     named = {(card.stage, card.stem) for card in run.cards()} | used
+    named.add(("preview", run.dataset_card.stem))
     now = time.time()
     for path in sorted(run.folder.glob(".*.tmp")):  # half a volume, where assembly was killed
         with suppress(OSError):

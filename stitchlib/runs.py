@@ -226,7 +226,7 @@ class DatasetRun:
         """The card of the last job: the whole configuration and all tiles, for the provenance."""
         return Card.of(
             "dataset",
-            2,  # since it draws preview.png
+            2,
             "",
             {
                 "dataset": self.dataset.name,
@@ -327,6 +327,11 @@ class DatasetRun:
     def place_record(self) -> Path:
         """The place job's result."""
         return self.folder / "records" / f"place.{self.place_card.digest}.json"
+
+    @property
+    def preview_record(self) -> Path:
+        """The preview job's result; its card is the last job's."""
+        return self.folder / "records" / f"preview.{self.dataset_card.digest}.json"
 
     @property
     def dataset_record(self) -> Path:
@@ -439,9 +444,15 @@ class DatasetRun:
             record = finish.record(self.folder)
             if drop and self.volume_problem(record):
                 record.unlink(missing_ok=True)
+            if drop and record_problem(self.preview_record):
+                self.preview_record.unlink(missing_ok=True)
             self._wanted[key] = [
-                record, self.place_record, *self.tables, *finish.paths(self.folder),
-            ]  # fmt: skip
+                record,
+                self.place_record,
+                self.preview_record,
+                *self.tables,
+                *finish.paths(self.folder),
+            ]
         return self._wanted[key]
 
     def cards(self) -> Iterator[Card]:
@@ -520,6 +531,12 @@ def tables_of(folder: str, digest: str) -> list[str]:
     """Return the pair tables that a place job reads."""
     card = read_card(Path(folder, "cards", "place", f"{digest}.json"))
     return [f"{folder}/pairs/{name}" for name in card["tables"]]
+
+
+def place_of(folder: str, digest: str) -> str:
+    """Return the placement that a dataset's last job, and its preview, tell of."""
+    card = read_card(Path(folder, "cards", "dataset", f"{digest}.json"))
+    return f"{folder}/records/place.{card['place']}.json"
 
 
 def shards_of(folder: str, digest: str) -> list[str]:

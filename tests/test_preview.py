@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +62,15 @@ def test_a_finished_run_has_its_picture_and_makes_it_again(work):
     picture.write_bytes(b"other")
     work.run()
     assert picture.read_bytes() == made
+
+
+@pytest.mark.slow
+def test_the_picture_needs_no_volume(tmp_path, monkeypatch):
+    setup = Setup.make(tmp_path / "work", grid=(2, 1), channels=("c0",))
+    monkeypatch.chdir(setup.folder)
+    record = Run.of(load_config(Path("config.yaml")).raw).datasets["d"].preview_record
+    assert setup.run(str(record)).counts == (1, 1, 0, 0)
+    assert (setup.results() / "preview.png").read_bytes().startswith(PNG)
 
 
 def test_preview_of_a_run(work, figures, capsys):

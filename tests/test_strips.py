@@ -158,7 +158,7 @@ def test_jobs_import_nothing_of_planning_or_drawing():
     scripts = Path(__file__).parents[1] / "workflow" / "scripts"
     heavy = ["jsonschema", "yaml", "pandas", "matplotlib", "tqdm", "tifffile"]
     heavy += ["scipy.fft", "scipy.sparse", "scipy.ndimage", "stitchlib.config"]
-    for job in ("align", "place", "stitch", "assemble", "dataset"):
+    for job in ("align", "place", "stitch", "assemble", "preview", "dataset"):
         more = [] if job in ("stitch", "assemble") else ["h5py"]
         code = (
             f"import runpy, sys; sys.argv = ['{job}.py']\n"

@@ -42,7 +42,7 @@ def snakemake(folder: Path, *arguments: str, configfile: str = "config.yaml") ->
         for line in text.splitlines()
         if line.startswith("Finished jobid") and "(Rule: " in line
     )
-    jobs = Counter(rule for rule in rules if rule not in ("all", "dataset"))
+    jobs = Counter(rule for rule in rules if rule not in ("all", "preview", "dataset"))
     return Outcome(done.returncode, text, jobs)
 
 

@@ -23,6 +23,27 @@ rule assemble:
         "{params.command:q} {input.card:q} {output:q} {params.volume:q}" " 2> {log:q}"
 
 
+# Needs no more than the placement, so it is there long before the volume.
+rule preview:
+    input:
+        place=ancient(lambda wildcards: place_of(FOLDER.format(**wildcards), wildcards.digest)),
+        card=ancient(f"{FOLDER}/cards/dataset/{{digest}}.json"),
+    output:
+        f"{FOLDER}/records/preview.{{digest}}.json",
+    log:
+        f"{FOLDER}/logs/preview/{{digest}}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        command=command("preview"),
+        tiles=tiles_folder,
+    message:
+        "{wildcards.dataset}: drawing preview.png"
+    shell:
+        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
+
+
 # One such job per dataset stands between `all` and its shards, so that datasets go on independently.
 rule dataset:
     input:
@@ -37,8 +58,7 @@ rule dataset:
         ENVIRONMENT
     params:
         command=command("dataset"),
-        tiles=tiles_folder,
     message:
         "{wildcards.dataset}: finished"
     shell:
-        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} 2> {log:q}"

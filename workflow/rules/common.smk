@@ -5,13 +5,14 @@
 # trigger; a stage's version in its card is), and whatever is kept is an input of `all`, so that it is
 # made again where it is gone.
 import sys
+import threading
 
 from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
 from stitchlib.jobs import explain
 from stitchlib.leases import others, take_for_run
 from stitchlib.progress import show_progress
-from stitchlib.runs import Run, job_mb, shards_of, tables_of
+from stitchlib.runs import Run, job_mb, place_of, shards_of, tables_of
 
 from snakemake.logging import logger
 
@@ -45,6 +46,13 @@ if workflow.is_main_process:
         show_progress(RUN)
     except (StitchlibError, MemoryError, OSError) as error:
         raise WorkflowError(explain(error)) from None
+
+
+# Snakemake ends when the timer has run off that would have made it look for further jobs: a second.
+def dont_wait():
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
 
 
 def wanted_records():
