@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -26,9 +27,10 @@ PLANES = Phantom(grid=(3, 2), tile_shape=(48, 40), overlap=(14, 14), jitter=(2, 
 
 def prepared(tmp_path, phantom, monkeypatch, **align):
     """Return the run of a phantom, and its configuration."""
+    tmp_path.mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path)
     files = write_phantom(phantom, "data", dataset="p")
-    size = dict.fromkeys("xyz", 5)
+    size = dict.fromkeys("xyz", max(5, 2 * phantom.jitter[0] + 2))
     raw = {
         "tiles": str(files.sheet),
         "dataset": "p",
@@ -162,3 +164,40 @@ def test_what_a_run_beside_it_makes_anew_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr("stitchlib.io.files._PATIENCE", 0)
     with pytest.raises(InputError, match=f"{table.name}: this shard cannot be read"):
         assemble(card_of(finish.last), finish.last.digest, job.folder / "shards", job.volume)
+
+
+CLEAN = Phantom(
+    grid=(4, 4), tile_shape=(160, 160), overlap=(32, 32), jitter=(5, 5), subvoxel=True,
+)  # fmt: skip
+DEEP = Phantom(
+    grid=(3, 3), tile_shape=(64, 64, 24), overlap=(16, 16), jitter=(3, 3, 2), subvoxel=True,
+)  # fmt: skip
+KINDS = [
+    CLEAN,
+    replace(CLEAN, photons=20.0),
+    replace(CLEAN, photons=float("inf"), read_noise=0.5),
+    replace(CLEAN, vignetting=0.3, gain_spread=0.3, offset_spread=30.0),
+    DEEP,
+    replace(DEEP, photons=20.0),
+]
+
+
+@pytest.mark.slow
+def test_sigma_is_honest_about_images(tmp_path, monkeypatch):
+    ratios = []
+    for number, kind in enumerate(KINDS):
+        for seed in range(12):
+            phantom = replace(kind, seed=9000 + 100 * number + seed)
+            job, _ = prepared(tmp_path / f"{number}_{seed}", phantom, monkeypatch)
+            found = placed(job, tmp_path / f"{number}_{seed}").positions
+            axes = len(phantom.tile_shape)
+            off = np.array([p.fit[:axes] for p in found]) - list(phantom.truth.values())
+            ratios += [
+                abs(e - off[0]) / p.sigma[:axes]
+                for e, p in zip(off[1:], found[1:], strict=True)
+                if p.status == "placed"
+            ]
+    ratio = np.concatenate(ratios)
+    assert len(ratio) > 2000
+    assert (ratio < 1).mean() == pytest.approx(0.683, abs=0.05)
+    assert (ratio < 2).mean() == pytest.approx(0.954, abs=0.05)
