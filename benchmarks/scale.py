@@ -150,7 +150,7 @@ def figures_of(what: str, folder: Path, code: Path, goal: str) -> Iterator[Figur
     subprocess.run([sys.executable, "-m", "benchmarks.scale", str(folder)], cwd=ROOT, check=True)
     dry = snakemake(folder, code, "-n", "--quiet", "all")
     yield Figure(f"{what}: dry run, placed", str(dry), goal)
-    for stage in ("align", "stitch"):
+    for stage in ("align", "place", "stitch", "assemble"):
         yield Figure(f"{what}: one {stage} job alone", str(_alone(folder, code, stage)), "")
     shutil.rmtree(folder / "results")
     whole = snakemake(folder, code, "--cores", "2", "--scheduler", "greedy", "--quiet", "all")
@@ -160,11 +160,13 @@ def figures_of(what: str, folder: Path, code: Path, goal: str) -> Iterator[Figur
 
 def _alone(folder: Path, code: Path, stage: str) -> Spent:
     """Run a job as an executor on a cluster node does."""
-    results = {"align": "pairs", "stitch": "shards"}[stage]
-    ending = {"align": "tsv", "stitch": "h5"}[stage]
     card = next(iter(sorted(folder.glob(f"results/*/cards/{stage}/**/*.json"))))
     inner = card.relative_to(folder / "results")
-    target = Path("results", inner.parts[0], results, *inner.parts[3:]).with_suffix(f".{ending}")
+    top = Path("results", inner.parts[0])
+    target = {
+        "align": top / "pairs" / f"{inner.stem}.tsv",
+        "stitch": top.joinpath("shards", *inner.parts[3:]).with_suffix(".h5"),
+    }.get(stage, top / "records" / f"{stage}.{inner.name}")
     (folder / target).unlink(missing_ok=True)
     return snakemake(
         folder, code, "--mode", "remote", "--cores", "1", "--quiet", "all", "--force", "--nolock",
@@ -174,11 +176,11 @@ def _alone(folder: Path, code: Path, stage: str) -> Spent:
 
 
 def _wildcards(stage: str, inner: Path) -> str:
-    name, digest = inner.stem.rsplit(".", 1)
+    name, _, digest = inner.stem.rpartition(".")
     values = {"dataset": inner.parts[0], "digest": digest}
     if stage == "align":
         values["block"] = name
-    else:
+    elif stage == "stitch":
         values |= {"channel": inner.parts[3], "shard": name}
     return ",".join(f"{key}={value}" for key, value in values.items())
 
