@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib import parallel
-from stitchlib.core.blend import Order, blend, blend_by, converted, quotient, weights
+from stitchlib.core.blend import (
+    Order,
+    blend,
+    blend_by,
+    blend_in_float32,
+    converted,
+    exact_in_float32,
+    heaviest,
+    quotient,
+    weights,
+)
 from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
 from stitchlib.io.files import replacing
@@ -124,12 +134,23 @@ def _fused(
         return blend_by(values, None, plan.function, dtype)
     if plan.blending in ("max", "min", "mean"):
         return blend(values, None, plan.blending, dtype)
-    tile_weights = _weights(plan, covering, part, order)
+    weight = sum(heaviest(*_in_tile(plan, i, part), planes=plan.planes) for i in covering)
+    narrow = (
+        plan.blending == "interpolation"
+        and plan.weight_function is None
+        and values[0].dtype == dtype
+        and exact_in_float32(values, weight)
+    )
+    tile_weights = _weights(plan, covering, part, order, np.float32 if narrow else None)
     if plan.blending == "weighted":
         return blend_by(values, tile_weights, plan.function or np.sum, dtype)
     if plan.blending == "interpolation-adjust-max":
         return converted(quotient(values, tile_weights) * factor, dtype)
-    return blend(values, tile_weights, plan.blending, dtype)
+    return (
+        blend_in_float32(values, tile_weights)
+        if narrow
+        else blend(values, tile_weights, plan.blending, dtype)
+    )
 
 
 def _alike(values: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -137,18 +158,30 @@ def _alike(values: list[NDArray[Any]]) -> list[NDArray[Any]]:
     return [value.astype(common, copy=False) for value in values]
 
 
-def _weights(plan: FusionPlan, covering: Point, part: Box, order: Order) -> list[NDArray[Any]]:
+def _in_tile(plan: FusionPlan, tile: int, part: Box) -> tuple[Point, Box]:
+    """Return the shape of a whole tile, and a part of the window in its coordinates."""
+    local = part.relative_to(plan.boxes[tile].lower)
+    cut = plan.cuts[tile] if plan.cuts else None
+    return (plan.boxes[tile].shape, local) if cut is None else (cut.shape, cut.box(local))
+
+
+def _weights(
+    plan: FusionPlan,
+    covering: Point,
+    part: Box,
+    order: Order,
+    dtype: type[np.number[Any]] | None = None,
+) -> list[NDArray[Any]]:
+    """Return the weights of tiles in a part, by default in the least type that holds them."""
     found: list[NDArray[Any]] = []
     for i in covering:
-        local = part.relative_to(plan.boxes[i].lower)
+        shape, box = _in_tile(plan, i, part)
         cut = plan.cuts[i] if plan.cuts else None
-        shape, box = (plan.boxes[i].shape, local) if cut is None else (cut.shape, cut.box(local))
         if plan.weight_function is None:
             # A function is given integers that it can reckon with.
             narrow = max(shape) < 2**16 and not plan.by_function
-            own: NDArray[Any] = weights(
-                shape, box, order, planes=plan.planes, dtype=np.uint16 if narrow else np.int64
-            )
+            least = np.uint16 if narrow else np.int64
+            own: NDArray[Any] = weights(shape, box, order, planes=plan.planes, dtype=dtype or least)
         else:
             own = np.asarray(plan.weight_function(shape))
             if own.shape != shape:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stitchlib.core.blend import BLENDINGS, blend, ramp, weights
+from stitchlib.core.blend import (
+    BLENDINGS,
+    blend,
+    blend_in_float32,
+    exact_in_float32,
+    heaviest,
+    ramp,
+    weights,
+)
 from stitchlib.core.boxes import Box
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
@@ -219,6 +227,55 @@ def test_weights_of_a_part_are_that_part_of_all_weights(data):
         np.testing.assert_array_equal(part, weights(shape)[box.slices()])
     for n, (a, b) in zip(shape, ends, strict=True):
         np.testing.assert_array_equal(ramp(n, a, b), ramp(n)[a:b])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["uint8", "int8", "uint16", "int16"]), st.data())
+def test_where_float32_is_said_to_be_exact_it_is(dtype, data):
+    info = np.iinfo(dtype)
+    bits = data.draw(st.integers(1, info.bits))
+    least, most = max(info.min, -(2**bits) + 1), min(info.max, 2**bits - 1)
+    n = data.draw(st.integers(2, 4))
+    heavy = data.draw(st.integers(1, max(1, 2**24 // (2**bits * n))))
+    # Next to ties, and next to the bounds.
+    value = st.integers(least, most) | st.integers(max(least, most - 2), most)
+    weight = st.integers(1, heavy) | st.integers(max(1, heavy - 2), heavy)
+    drawn = [[data.draw(kind) for _ in range(20)] for kind in [value] * n + [weight] * n]
+    values = [np.array(v, dtype) for v in drawn[:n]]
+    ws = [np.array(w) for w in drawn[n:]]
+    if exact_in_float32(values, sum(int(w.max()) for w in ws)):
+        wanted = blend(values, ws, "interpolation")
+        found = blend_in_float32(values, [w.astype(np.float32) for w in ws])
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_float32_is_exact_up_to_its_bound_and_not_said_to_be_beyond():
+    lower = np.arange(2**15, 2**16 - 1, dtype=np.uint16)
+    values = [lower + np.uint16(1), lower]
+    # Ties, and quotients as near to ties as any.
+    for weight in (254, 255):
+        ws = [np.full(lower.shape, w) for w in (weight // 2, weight - weight // 2)]
+        assert exact_in_float32(values, weight)
+        found = blend_in_float32(values, [w.astype(np.float32) for w in ws])
+        np.testing.assert_array_equal(found, blend(values, ws, "interpolation"))
+    assert not exact_in_float32(values, 256)
+    assert exact_in_float32([np.array([4095], np.uint16)], 4095)
+    assert not exact_in_float32([np.array([4096], np.uint16)], 4095)
+    assert not exact_in_float32([np.array([1], np.uint32)], 2)
+    assert not exact_in_float32([np.array([1], np.float32)], 2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_no_weight_is_heavier_than_said(data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)))
+    ends = [sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True)))
+            for n in shape]  # fmt: skip
+    box = Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))
+    for planes in (False, True):
+        most = weights(shape, box, planes=planes).max()
+        assert most == heaviest(shape, box, planes=planes)
 
 
 def test_two_tiles_with_an_overlap_of_12_fade_linearly():

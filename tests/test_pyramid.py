@@ -84,6 +84,19 @@ def test_the_largest_values_do_not_overflow():
             assert np.all(halve(array, (False, False, False)) == value)
 
 
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_any_largest_voxel_gives_exact_sums(dtype):
+    # The type of the sums follows the largest voxel.
+    info = np.iinfo(dtype)
+    for bits in range(1, info.bits + 1):
+        for value in (2**bits - 1, 2**bits - 2, -(2**bits), 1 - 2**bits):
+            if info.min <= value <= info.max:
+                array = np.full((4, 5, 2), value, dtype)
+                array[:2] -= np.sign(array[:2])
+                for axes in ((True, True, True), (False, True, False)):
+                    np.testing.assert_array_equal(halve(array, axes), slow_halve(array, axes))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_infinity_and_the_largest_floats_warn_of_nothing(dtype):
     largest = np.finfo(dtype).max

@@ -33,7 +33,7 @@ def weights(
     order: Order = "C",
     *,
     planes: bool = False,
-    dtype: type[np.integer[Any]] = np.int64,
+    dtype: type[np.number[Any]] = np.int64,
 ) -> NDArray[Any]:
     """Weights of a tile's voxels: 1 + the distance to the nearest face, in voxels.
 
@@ -52,7 +52,7 @@ def weights(
 
     Returns
     -------
-    array of int, shape of the part
+    array of whole numbers, shape of the part
     """
     box = box or Box.at((0,) * len(shape), shape)
     axes = [axis for axis in range(len(shape)) if not (planes and axis == 2)]
@@ -65,6 +65,15 @@ def weights(
         extent = np.broadcast_shapes(result.shape, own.shape)
         result = np.minimum(result, own, out=np.empty(extent, dtype, order))
     return result
+
+
+def heaviest(shape: Point, box: Box, *, planes: bool = False) -> int:
+    """Bound the `weights` of a part of a tile."""
+    bounds = []
+    for n, lower, upper in zip(shape, box.lower, box.upper, strict=True):
+        inmost = min(max((n - 1) // 2, lower), upper - 1)
+        bounds.append(1 + min(inmost, n - 1 - inmost))
+    return min(bounds[:2] if planes else bounds)
 
 
 def blend(
@@ -102,6 +111,42 @@ def blend(
     if dtype.kind in "iu" and values[0].dtype == dtype:  # finite, and in range: no need to look
         return np.rint(exact, out=exact).astype(dtype)
     return converted(exact, dtype)
+
+
+def exact_in_float32(values: Sequence[Array], weight: int) -> bool:
+    """Tell whether `blend_in_float32` gives the exact quotient, rounded half to even.
+
+    Where ``weight``, a bound of the sum of the weights, times the next power of 2 above all voxels
+    is less than 2**24, float32 holds all products and sums exactly, and a quotient that is no tie
+    differs from any by at least 1 / (2 weight): more than the error of its division in float32.
+    """
+    if values[0].dtype.kind not in "iu" or values[0].dtype.itemsize > 2:
+        return False
+    most = max(map(largest, values))
+    return weight << most.bit_length() < 2**24
+
+
+def largest(values: Array) -> int:
+    """Return the largest absolute value of integers."""
+    highest = int(values.max())
+    return highest if values.dtype.kind == "u" else max(highest, -int(values.min()))
+
+
+def blend_in_float32(values: Sequence[Array], tile_weights: Sequence[NDArray[np.float32]]) -> Array:
+    """Blend integers as 'interpolation' does, several times faster; see `exact_in_float32`.
+
+    ``tile_weights`` are whole numbers, and are overwritten.
+    """
+    weight = tile_weights[0]
+    total = values[0].astype(np.float32)
+    total *= weight
+    for value, other in zip(values[1:], tile_weights[1:], strict=True):
+        own = value.astype(np.float32)
+        own *= other
+        total += own
+        weight += other
+    total /= weight
+    return np.rint(total, out=total).astype(values[0].dtype)
 
 
 def blend_by(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stitchlib.core.blend import largest
 from stitchlib.core.boxes import Point
 
 
@@ -66,24 +67,27 @@ def halve(array: NDArray[Any], axes: tuple[bool, ...]) -> NDArray[Any]:
     shift = sum(axes)
     if not shift:
         return array
-    wide = _sum_type(dtype, 2**shift)
     # Halving floats first is exact, and then no sum of finite voxels overflows.
-    sums = np.multiply(array, 0.5**shift, dtype=wide) if dtype.kind == "f" else array
+    is_float = dtype.kind == "f"
+    sums = np.multiply(array, 0.5**shift, dtype=np.float64) if is_float else array
+    most = 0 if is_float else largest(array)
     # The slowest axis of a stack first: whole planes are added, and less is left for the others.
     for axis in reversed(range(array.ndim)):
         if axes[axis]:
-            sums = _pair_sums(sums, axis, wide)
-    if dtype.kind != "f":
+            most *= 2
+            sums = _pair_sums(sums, axis, _sum_type(dtype, most + 2 ** (shift - 1)))
+    if not is_float:
         sums += 1 << (shift - 1)
         sums >>= shift
     return sums.astype(dtype)
 
 
-def _sum_type(dtype: np.dtype[Any], terms: int) -> np.dtype[Any]:
+def _sum_type(dtype: np.dtype[Any], most: int) -> np.dtype[Any]:
+    """Return the least type that holds sums up to ``most``: the narrower, the faster they are."""
     if dtype.kind == "f":
         return np.dtype(np.float64)
-    bits = dtype.itemsize * 8 + terms.bit_length()
-    return np.dtype(f"{dtype.kind}{4 if bits <= 32 else 8}")
+    wider = (np.dtype(f"{dtype.kind}{size}") for size in (1, 2, 4, 8) if size >= dtype.itemsize)
+    return next(kind for kind in wider if most <= np.iinfo(kind).max)
 
 
 def _pair_sums(array: NDArray[Any], axis: int, dtype: np.dtype[Any]) -> NDArray[Any]:
