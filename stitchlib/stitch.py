@@ -134,23 +134,27 @@ def _fused(
         return blend_by(values, None, plan.function, dtype)
     if plan.blending in ("max", "min", "mean"):
         return blend(values, None, plan.blending, dtype)
-    weight = sum(heaviest(*_in_tile(plan, i, part), planes=plan.planes) for i in covering)
-    narrow = (
-        plan.blending == "interpolation"
-        and plan.weight_function is None
-        and values[0].dtype == dtype
-        and exact_in_float32(values, weight)
-    )
-    tile_weights = _weights(plan, covering, part, order, np.float32 if narrow else None)
+    if plan.blending == "interpolation":
+        return _interpolated(plan, values, part, covering, order, dtype)
+    tile_weights = _weights(plan, covering, part, order)
     if plan.blending == "weighted":
         return blend_by(values, tile_weights, plan.function or np.sum, dtype)
-    if plan.blending == "interpolation-adjust-max":
-        return converted(quotient(values, tile_weights) * factor, dtype)
-    return (
-        blend_in_float32(values, tile_weights)
-        if narrow
-        else blend(values, tile_weights, plan.blending, dtype)
-    )
+    return converted(quotient(values, tile_weights) * factor, dtype)
+
+
+def _interpolated(
+    plan: FusionPlan,
+    values: list[NDArray[Any]],
+    part: Box,
+    covering: Point,
+    order: Order,
+    dtype: np.dtype[Any],
+) -> NDArray[Any]:
+    if values[0].dtype == dtype:
+        weight = sum(heaviest(*_in_tile(plan, i, part), planes=plan.planes) for i in covering)
+        if exact_in_float32(values, weight):
+            return blend_in_float32(values, _weights(plan, covering, part, order, np.float32))
+    return blend(values, _weights(plan, covering, part, order), "interpolation", dtype)
 
 
 def _alike(values: list[NDArray[Any]]) -> list[NDArray[Any]]:
