@@ -31,18 +31,14 @@ from stitchlib.runs import DatasetRun, Run
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (2048, 2048, 32)
 OVERLAP = 0.15
-STUBS = {
-    "align": "import sys\nopen(sys.argv[2], 'w').close()\n",
-    "stitch": "import sys\nopen(sys.argv[2], 'w').close()\n",
-    "assemble": "import sys\nopen(sys.argv[2], 'w').close()\n",
-    "dataset": "import sys\nopen(sys.argv[2], 'w').close()\n",
-    "place": (
-        "import shutil, sys\n"
-        "*_, dataset, _, record = sys.argv[2].split('/')\n"
-        "shutil.copy(f'kept/{dataset}/{record}', sys.argv[2])\n"
-    ),
-}
-"""Jobs that do nothing; place finds what was decided before."""
+STUB = "import sys\nopen(sys.argv[2], 'w').close()\n"
+"""A job that does nothing."""
+PLACE = (
+    "import shutil, sys\n"
+    "*_, dataset, _, record = sys.argv[2].split('/')\n"
+    "shutil.copy(f'kept/{dataset}/{record}', sys.argv[2])\n"
+)
+"""A job that finds what was decided before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +121,8 @@ def stubbed(folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(ROOT / name, folder / name)
-    for name, text in STUBS.items():
-        (folder / "workflow" / "scripts" / f"{name}.py").write_text(text)
+    for script in (folder / "workflow" / "scripts").glob("*.py"):
+        script.write_text(PLACE if script.stem == "place" else STUB)
     return folder
 
 
@@ -160,29 +156,37 @@ def figures_of(what: str, folder: Path, code: Path, goal: str) -> Iterator[Figur
 
 def _alone(folder: Path, code: Path, stage: str) -> Spent:
     """Run a job as an executor on a cluster node does."""
-    card = next(iter(sorted(folder.glob(f"results/*/cards/{stage}/**/*.json"))))
-    inner = card.relative_to(folder / "results")
-    top = Path("results", inner.parts[0])
-    target = {
-        "align": top / "pairs" / f"{inner.stem}.tsv",
-        "stitch": top.joinpath("shards", *inner.parts[3:]).with_suffix(".h5"),
-    }.get(stage, top / "records" / f"{stage}.{inner.name}")
-    (folder / target).unlink(missing_ok=True)
+    card = min(folder.glob(f"results/*/cards/{stage}/**/*.json"))
+    dataset = folder / "results" / card.relative_to(folder / "results").parts[0]
+    made, wildcards = target_of(card.relative_to(dataset / "cards" / stage), stage)
+    (dataset / made).unlink(missing_ok=True)
     return snakemake(
-        folder, code, "--mode", "remote", "--cores", "1", "--quiet", "all", "--force", "--nolock",
-        "--allowed-rules", stage, "--target-jobs", f"{stage}:{_wildcards(stage, inner)}", "--",
-        str(target),
+        folder, code, "--cores", "1", "--quiet", "all",
+        *alone(stage, dataset.name, wildcards), "--", str((dataset / made).relative_to(folder)),
     )  # fmt: skip
 
 
-def _wildcards(stage: str, inner: Path) -> str:
-    name, _, digest = inner.stem.rpartition(".")
-    values = {"dataset": inner.parts[0], "digest": digest}
+def alone(stage: str, dataset: str, wildcards: str) -> tuple[str, ...]:
+    """Return the options by which an executor has a cluster node run one job."""
+    job = f"{stage}:dataset={dataset},{wildcards}"
+    return (
+        *("--mode", "remote", "--force", "--nolock"),
+        *("--allowed-rules", stage, "--target-jobs", job),
+    )
+
+
+def target_of(card: Path, stage: str) -> tuple[str, str]:
+    """Return the file that a card's job makes, in the dataset's folder, and its wildcards.
+
+    ``card`` is relative to the folder of the stage's cards.
+    """
+    name, _, digest = card.stem.rpartition(".")
     if stage == "align":
-        values["block"] = name
-    elif stage == "stitch":
-        values |= {"channel": inner.parts[3], "shard": name}
-    return ",".join(f"{key}={value}" for key, value in values.items())
+        return f"pairs/{card.stem}.tsv", f"block={name},digest={digest}"
+    if stage == "stitch":
+        channel = f"channel={card.parent},shard={name},digest={digest}"
+        return f"shards/{card.with_suffix('.h5')}", channel
+    return f"records/{stage}.{digest}.json", f"digest={digest}"
 
 
 def scale_figures(folder: Path, sizes: Sequence[int]) -> Iterator[Figure]:

@@ -96,23 +96,9 @@ def test_a_job_on_a_cluster_reads_its_card_and_nothing_else(tmp_path: Path) -> N
         card, *others = sorted(kept[0].rglob("*.json"))
         for path in others:
             path.unlink()
-        target, wildcards = target_of(card.relative_to(kept[0]), stage)
+        target, wildcards = scale.target_of(card.relative_to(kept[0]), stage)
         path = setup.results() / target
         path.unlink(missing_ok=True)
         target = str(path.relative_to(setup.folder))
-        setup.run(
-            *("--mode", "remote", "--force", "--nolock", "--allowed-rules", stage),
-            *("--target-jobs", f"{stage}:dataset=d,{wildcards}", "--", target),
-        )
+        setup.run(*scale.alone(stage, "d", wildcards), "--", target)
         assert path.exists(), stage
-
-
-def target_of(card: Path, stage: str) -> tuple[str, str]:
-    """Return the file that a card's job makes, in the dataset's folder, and its wildcards."""
-    name, _, digest = card.stem.rpartition(".")
-    if stage == "align":
-        return f"pairs/{card.stem}.tsv", f"block={name},digest={digest}"
-    if stage == "stitch":
-        channel = f"channel={card.parent},shard={name},digest={digest}"
-        return f"shards/{card.with_suffix('.h5')}", channel
-    return f"records/{stage}.{digest}.json", f"digest={digest}"
