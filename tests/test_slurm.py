@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 
 from stitchlib.phantom import Phantom, write_phantom
 from tests import slurm
+from tests.acquisition import different, read_volume, same
 from tests.workflow import PROJECT, run
 
 PHANTOM = Phantom(grid=(2, 2), tile_shape=(40, 36, 8), overlap=(12, 12), jitter=(2, 2, 1), seed=3)
@@ -28,17 +27,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         yield made
     finally:
         made.stop()
-
-
-def _voxels(volume: Path) -> dict[str, np.ndarray]:
-    found = {}
-    with h5py.File(volume) as file:
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-    return found
 
 
 @pytest.mark.slow
@@ -60,7 +48,5 @@ def test_volume_made_on_slurm_is_that_of_a_local_run(
     assert outcome.jobs == local.jobs
     accounted = cluster.command("sacct", "-X", "-n", "-P", "-o", "state").split()
     assert accounted == ["COMPLETED"] * outcome.jobs.total()
-    volumes = [_voxels(tmp_path / n / "results/phantom/phantom.h5") for n in ("slurm", "local")]
-    assert volumes[0].keys() == volumes[1].keys()
-    for name, voxels in volumes[0].items():
-        np.testing.assert_array_equal(voxels, volumes[1][name])
+    volumes = [read_volume(tmp_path / n / "results/phantom/phantom.h5") for n in ("slurm", "local")]
+    assert same(*volumes), different(*volumes)

@@ -12,12 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.agreement import (
-    PART_VOXELS,
-    preference,
-    standard_errors,
-    steadiness,
-)
+from stitchlib.core.agreement import PART_VOXELS, preference, standard_errors, steadiness
 from stitchlib.core.boxes import Point
 from stitchlib.core.coarse import COARSE_FROM, DECIDE_ON, around, central, coarse, factors
 from stitchlib.core.confidence import CERTAIN, Features, apart, confidence, reason

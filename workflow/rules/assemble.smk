@@ -20,7 +20,7 @@ rule assemble:
     message:
         "{wildcards.dataset}: assembling the volume {params.volume}"
     shell:
-        "{params.command:q} {input.card:q} {output:q} {params.volume:q}" " 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} {params.volume:q} 2> {log:q}"
 
 
 # Needs no more than the placement, so it is there long before the volume.

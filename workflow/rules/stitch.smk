@@ -18,4 +18,4 @@ rule stitch:
     message:
         "{wildcards.dataset}: stitching shard {wildcards.shard} of channel {wildcards.channel}"
     shell:
-        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} {threads}" " 2> {log:q}"
+        "{params.command:q} {input.card:q} {output:q} {params.tiles:q} {threads} 2> {log:q}"
