@@ -1,8 +1,9 @@
 """Other stitchers, each run as its documentation recommends, in an environment of its own.
 
-Every module here but this one is a program: ``python NAME.py SET OUT`` reads the tiles of the set
-(``tiles.tsv``, ``set.json``), writes a volume and ``positions.json`` (tile → x, y, z) into the
-folder OUT. It runs with the peer's Python, so it imports nothing of ours.
+Every module here but this one and `task` is a program: ``python NAME.py SET OUT`` reads the tiles
+of the set (``tiles.tsv``, ``set.json``), writes a volume and ``positions.json`` (tile → x, y, z)
+into the folder OUT. It runs with the peer's Python, so it imports nothing of ours but `task`, which
+needs nothing but Python.
 """
 
 from __future__ import annotations

@@ -1,14 +1,9 @@
 """ITKMontage: montage with the set's range, merge, write MetaImage (no pyramid)."""
 
-import csv
-import json
-import sys
-from pathlib import Path
-
 import itk
+from task import read, write_positions
 
-data, out = map(Path, sys.argv[1:])
-grid = json.loads((data / "set.json").read_text())
+data, out, grid, rows = read()
 axes = "xyz"[: grid["dimensions"]]
 kind = itk.Image[itk.US, len(axes)]
 montage = itk.TileMontage[kind, itk.F].New()
@@ -18,24 +13,22 @@ for tool in (montage, merge):
     tool.SetMontageSize(size)
 montage.SetPositionTolerance(max(grid["max_shift"].values()))
 tiles = {}
-with (data / "tiles.tsv").open() as file:
-    for row in csv.DictReader(file, delimiter="\t"):
-        index = [int(row.get(f"tile_{axis}") or 0) for axis in axes]
-        corner = [i * grid["step"].get(axis, 0) for i, axis in zip(index, axes, strict=True)]
-        image = itk.imread(str(data / row["path"]), itk.US)
-        image.SetOrigin([float(c) for c in corner])
-        number = index[0] + size[0] * index[1]
-        for tool in (montage, merge):
-            tool.SetInputTile(number, image)
-        tiles[row["tile"]] = (index, corner)
+for row in rows:
+    index = [int(row.get(f"tile_{axis}") or 0) for axis in axes]
+    corner = [i * grid["step"].get(axis, 0) for i, axis in zip(index, axes, strict=True)]
+    image = itk.imread(str(data / row["path"]), itk.US)
+    image.SetOrigin([float(c) for c in corner])
+    number = index[0] + size[0] * index[1]
+    for tool in (montage, merge):
+        tool.SetInputTile(number, image)
+    tiles[row["tile"]] = (index, corner)
 montage.Update()
-positions = {}
+corners = {}
 for name, (index, corner) in tiles.items():
     transform = montage.GetOutputTransform(index)
     merge.SetTileTransform(index, transform)
     # The transform leads from the montage to the tile.
-    found = [c - o for c, o in zip(corner, transform.GetOffset(), strict=True)]
-    positions[name] = (*found, 0.0)[:3]
+    corners[name] = [c - o for c, o in zip(corner, transform.GetOffset(), strict=True)]
 merge.Update()
 itk.imwrite(merge.GetOutput(), str(out / "fused.mha"), compression=True)
-(out / "positions.json").write_text(json.dumps(positions))
+write_positions(out, corners)

@@ -1,17 +1,11 @@
 """m2stitch finds positions only: the tiles are pasted there, and written as a TIFF (no pyramid)."""
 
-import csv
-import json
-import sys
-from pathlib import Path
-
 import m2stitch
 import numpy as np
 import tifffile
+from task import read, write_positions
 
-data, out = map(Path, sys.argv[1:])
-with (data / "tiles.tsv").open() as file:
-    rows = list(csv.DictReader(file, delimiter="\t"))
+data, out, _, rows = read()
 images = np.array([tifffile.imread(data / row["path"]) for row in rows])
 # The threshold that noisy tiles need; its default stops with an error.
 found, _ = m2stitch.stitch_images(
@@ -28,7 +22,4 @@ volume = np.zeros((corners[:, 1].max() + height, corners[:, 0].max() + width), i
 for (x, y), image in zip(corners, images, strict=True):
     volume[y : y + height, x : x + width] = image
 tifffile.imwrite(out / "fused.tif", volume, compression="zlib")
-positions = {
-    row["tile"]: (float(x), float(y), 0.0) for row, (x, y) in zip(rows, corners, strict=True)
-}
-(out / "positions.json").write_text(json.dumps(positions))
+write_positions(out, {row["tile"]: corner for row, corner in zip(rows, corners, strict=True)})

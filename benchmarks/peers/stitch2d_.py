@@ -1,18 +1,11 @@
 """stitch2d: its features want 8 bits, so the tiles are stretched; writes a TIFF (no pyramid)."""
 
-import csv
-import json
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import stitch2d
+from task import read, write_positions
 
-data, out = map(Path, sys.argv[1:])
-grid = json.loads((data / "set.json").read_text())
-with (data / "tiles.tsv").open() as file:
-    rows = list(csv.DictReader(file, delimiter="\t"))
+data, out, grid, rows = read()
 rows.sort(key=lambda row: (int(row["tile_y"]), int(row["tile_x"])))
 images = [cv2.imread(str(data / row["path"]), cv2.IMREAD_UNCHANGED) for row in rows]
 low, high = np.percentile(np.array(images)[:, ::8, ::8], [0.1, 99.9])
@@ -28,9 +21,5 @@ mosaic.align()
 mosaic.smooth_seams()
 mosaic.save(str(out / "fused.tif"))
 corners = mosaic.params["coords"]
-positions = {
-    row["tile"]: tuple(map(float, (*corners[i][::-1], 0.0)))[:3]
-    for i, row in enumerate(rows)
-    if corners.get(i) is not None
-}
-(out / "positions.json").write_text(json.dumps(positions))
+found = {row["tile"]: corners[i][::-1] for i, row in enumerate(rows) if corners.get(i) is not None}
+write_positions(out, found)

@@ -1,22 +1,14 @@
 """Our library alone: layout, alignment, placement, one HDF5 volume (no pyramid)."""
 
-import csv
-import json
-import sys
-from pathlib import Path
-
-import numpy as np
+from task import read, write_positions
 
 import stitchlib
 
 
 def main() -> None:
     """Run it."""
-    data, out = map(Path, sys.argv[1:])
-    grid = json.loads((data / "set.json").read_text())
+    data, out, grid, rows = read()
     axes = "xyz"[: grid["dimensions"]]
-    with (data / "tiles.tsv").open() as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
     layout = stitchlib.TiledLayout(
         expression=str(data / "tiles" / "x<X>_y<Y>_c0.tif"), overlaps=(grid["overlap"],) * 2
     )
@@ -27,11 +19,7 @@ def main() -> None:
     layout.place()
     layout.stitch(str(out / "fused.h5"))
     at = dict(zip(map(tuple, layout.tile_positions), layout.source_positions(), strict=True))
-    positions = {
-        row["tile"]: tuple(np.append(at[int(row["tile_x"]), int(row["tile_y"])], 0.0)[:3])
-        for row in rows
-    }
-    (out / "positions.json").write_text(json.dumps(positions))
+    write_positions(out, {row["tile"]: at[int(row["tile_x"]), int(row["tile_y"])] for row in rows})
 
 
 if __name__ == "__main__":
