@@ -506,11 +506,6 @@ def _search_voxels(pair: Pair, shape: Sequence[int]) -> int:
     return max(1, extent[0] * extent[1] * extent[2])
 
 
-def job_mb(card: Path) -> int:
-    """Return the memory that a job takes, MB, from its card."""
-    return card_mb(read_card(card))
-
-
 def card_mb(card: Mapping[str, Any]) -> int:
     """Return the memory that a job takes, MB, from its card's content."""
     itemsize = np.dtype(card["dtype"]).itemsize

@@ -66,6 +66,12 @@ class Facility:
         texts = (str(job["asked"]) for job in self.jobs if job["name"] == name)
         return [int(re.search(r"mem=?(\d+)(?:M|MB|mb)\b", text)[1]) for text in texts]
 
+    def minutes(self, name: str) -> list[int]:
+        """Minutes that each job of a stage asked for, in order of submission."""
+        texts = (str(job["asked"]) for job in self.jobs if job["name"] == name)
+        found = (re.search(r"h_rt=(\d+)|walltime=(\d+)|'W': '(\d+)'", text) for text in texts)
+        return [int(f[3] or int(f[1] or f[2]) // 60) for f in found]
+
 
 @pytest.fixture
 def facility(
@@ -84,7 +90,8 @@ def test_a_run_is_that_of_one_machine_though_a_job_is_lost(
 ) -> None:
     (facility.commands / "strike").write_text("stitch")
     begin = time.monotonic()
-    ran = facility.setup.run(*facility.words)
+    said = ("--set-resources", "align:runtime=90", "assemble:runtime=2d", "place:runtime=attempt*7")
+    ran = facility.setup.run(*facility.words, *said)
     seconds = time.monotonic() - begin
     volume = facility.setup.volume()
     assert same(volume, local.volume()), different(volume, local.volume())
@@ -92,8 +99,14 @@ def test_a_run_is_that_of_one_machine_though_a_job_is_lost(
     assert ran.text.count("is gone (killed, or its node failed); see ") == 1
     # One list for all jobs, and no more often than is set.
     assert len(schedulers.calls(facility.commands, facility.list)) <= 1 + seconds / 3
+    # More memory and time the second time; what a user says is taken as it is.
     *first, again = facility.memory("stitch")
     assert again in {2 * mb for mb in first}
+    *first, again = facility.minutes("stitch")
+    assert again in {2 * minutes for minutes in first}
+    assert set(facility.minutes("align")) == {90}
+    assert facility.minutes("assemble") == [2 * 24 * 60]
+    assert facility.minutes("place") == [7]
     # Nothing is left but what tells of the job that was lost.
     left = sorted(p.suffix for p in (facility.setup.folder / ".snakemake/cluster").iterdir())
     assert left == [".json", ".log", ".missed", ".sh"]

@@ -11,7 +11,7 @@ rule align:
         ENVIRONMENT
     resources:
         mem_mb=memory,
-        runtime=minutes(60),
+        runtime=minutes,
     params:
         command=command("align"),
         tiles=tiles_folder,

@@ -13,7 +13,7 @@ rule assemble:
         ENVIRONMENT
     resources:
         mem_mb=fixed_memory(1000),
-        runtime=minutes(600),
+        runtime=minutes,
     params:
         command=command("assemble"),
         volume=volume,

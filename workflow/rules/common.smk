@@ -6,13 +6,16 @@
 # made again where it is gone.
 import sys
 import threading
+from functools import lru_cache
 
+from stitchlib.cards import read_card
 from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
 from stitchlib.jobs import explain
 from stitchlib.leases import others, take_for_run
 from stitchlib.progress import show_progress
-from stitchlib.runs import Run, job_mb, place_of, shards_of, tables_of
+from stitchlib.runs import Run, card_mb, place_of, shards_of, tables_of
+from stitchlib.runtimes import card_minutes
 
 from snakemake.logging import logger
 
@@ -90,15 +93,21 @@ def wrapper_mb():
 
 
 def memory(wildcards, input, attempt):
-    return attempt * (wrapper_mb() + job_mb(Path(input.card)))
+    return attempt * (wrapper_mb() + card_mb(card_of(input.card)))
 
 
 def fixed_memory(mb):
     return lambda wildcards, attempt: attempt * (wrapper_mb() + mb)
 
 
-def minutes(least):
-    return lambda wildcards, attempt: attempt * least
+def minutes(wildcards, input, attempt):
+    return attempt * card_minutes(card_of(input.card))
+
+
+# Memory and time of a job are asked for one after the other.
+@lru_cache(maxsize=1)
+def card_of(path):
+    return read_card(Path(path))
 
 
 # Where things stand on this machine. Functions of `input`, because Snakemake then takes them as

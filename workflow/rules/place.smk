@@ -13,7 +13,7 @@ checkpoint place:
         ENVIRONMENT
     resources:
         mem_mb=fixed_memory(2000),
-        runtime=minutes(60),
+        runtime=minutes,
     params:
         command=command("place"),
         tiles=tiles_folder,

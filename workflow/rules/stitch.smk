@@ -11,7 +11,7 @@ rule stitch:
         ENVIRONMENT
     resources:
         mem_mb=memory,
-        runtime=minutes(120),
+        runtime=minutes,
     params:
         command=command("stitch"),
         tiles=tiles_folder,
