@@ -35,7 +35,7 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint --snakefile Snakefile --configfile tests/golden/config.yaml
+	$(BIN)/snakemake --lint
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks

@@ -1,5 +1,7 @@
 # Stitch every dataset of a tile sheet. The rules are in workflow/rules, one file a stage; which jobs
 # there are, and what their results are called, is decided in stitchlib/runs.py.
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +11,23 @@ from snakemake.utils import min_version
 
 min_version("9.16")
 
-sys.path.insert(0, str(workflow.current_basedir))
+# Where only the rules were fetched from a repository, as `module` with github(...) does, the library
+# must be installed, in the same version.
+FETCHED = not isinstance(workflow.current_basedir, os.PathLike)
+if FETCHED:
+    text = Path(workflow.source_path("stitchlib/_version.py")).read_text(encoding="utf-8")
+    needed, found = re.search(r'__version__ = "(.+)"', text)[1], "none"
+    try:
+        from stitchlib import __version__ as found
+    except ImportError:
+        pass
+    if found != needed:
+        raise WorkflowError(
+            f"{workflow.current_basedir}: these rules need stitchlib {needed} where Snakemake is "
+            f"installed, and there is {found}; see docs/reruns.md, In another workflow"
+        )
+else:
+    sys.path.insert(0, str(workflow.current_basedir))
 
 
 # A configuration that is named on the command line is the whole configuration.

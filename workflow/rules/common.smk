@@ -18,11 +18,29 @@ from stitchlib.runs import Run, card_mb, place_of, shards_of, tables_of
 from stitchlib.runtimes import card_minutes
 
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 
-SCRIPTS = Path(workflow.current_basedir).parent / "scripts"
-ENVIRONMENT = str(Path(workflow.current_basedir).parents[1] / "environment.yml")
+
+def source(name):
+    """A file of the project, by its path from here."""
+    if FETCHED:
+        return str(workflow.source_path(name))
+    return os.path.normpath(Path(workflow.current_basedir) / name)
+
+
+SCRIPTS = {
+    name: source(f"../scripts/{name}.py")
+    for name in ("align", "place", "stitch", "assemble", "preview", "dataset")
+}
+ENVIRONMENT = source("../../environment.yml")
+DEPLOYED = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+if DEPLOYED and FETCHED:
+    raise WorkflowError(
+        "--software-deployment-method conda: rules that were fetched from a repository run with the "
+        "stitchlib that is installed beside Snakemake; leave the option out"
+    )
 # The interpreter that runs Snakemake, but where Snakemake deploys an environment for the jobs.
-PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+PYTHON = "python" if DEPLOYED else sys.executable
 RESULTS = Path(config.get("results", "results")).as_posix()
 TILES = Path(config.get("tiles", "config/tiles.tsv")).parent.as_posix()
 FOLDER = f"{RESULTS}/{{dataset}}"
@@ -37,10 +55,11 @@ wildcard_constraints:
 
 
 # Only the main process plans: a job on a cluster is asked for one file and reads its card alone.
+# Nor is there anything to plan for --lint, which checks nothing but rules, so not environments either.
 RUN = None
 DRY_RUN = bool(getattr(workflow.output_settings, "dryrun", False))
 SAID = set()  # what the placement has to say is said once, though asked for more often
-if workflow.is_main_process:
+if workflow.is_main_process and workflow.check_envvars:
     try:
         RUN = Run.of(config)
         take_for_run(RUN.config.results, RUN.datasets)
@@ -114,7 +133,7 @@ def card_of(path):
 # derived from it: another place is no reason to run a job again. (As names in the shell line they
 # would not be found where this is a module of another workflow.)
 def command(name):
-    return lambda wildcards, input: [PYTHON, f"{SCRIPTS}/{name}.py"]
+    return lambda wildcards, input: [PYTHON, SCRIPTS[name]]
 
 
 def tiles_folder(wildcards, input):
