@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -28,8 +28,8 @@ _SHARE = 0.35
 _MOST_PASSES = 8
 _SINGLE = 8
 """Bytes of a complex number in single precision."""
-_COLUMN_VOXELS = 1 << 14
-"""Complex numbers transformed along the first axis at a time."""
+_PIECE_VOXELS = 1 << 16
+"""Complex numbers transformed along the two first axes at a time: they stay in a core's cache."""
 
 Floats = NDArray[np.float64]
 
@@ -48,16 +48,21 @@ class Slab:
 class Cut:
     """How a correlation is cut into pieces that fit the memory allowed."""
 
+    turned: bool
+    """Whether the two last axes change places: what is padded least is transformed first."""
     slabs: tuple[Slab, ...]
     """Along the first axis; their products are added up in Fourier space."""
     lengths: Point
-    """FFT lengths: as those of the plan, but for the first axis."""
+    """FFT lengths: as those of the plan, turned, but for the first axis."""
     parts: tuple[slice, ...]
     """Frequencies along the last axis, a pass each: the last axis is transformed in every pass."""
-    columns: int
-    """Columns along the first axis that are transformed at a time."""
     nbytes: int
     """Peak of what is allocated, in all."""
+
+    @property
+    def frequencies(self) -> int:
+        """How many frequencies are transformed along the two first axes at a time."""
+        return max(1, _PIECE_VOXELS // (self.lengths[0] * self.lengths[1]))
 
 
 def cut(plan: Plan, item: int, limit: int | None = None) -> Cut:
@@ -97,7 +102,10 @@ def _cut(plan: Plan, item: int, limit: int) -> Cut:
 
 def cut_into(plan: Plan, item: int, depth: int, passes: int) -> Cut:
     """Cut a correlation into slabs of so many planes of the post image, and so many passes."""
-    n, low, high, lags = plan.extent_a[0], plan.lower[0], plan.upper[0], plan.shape
+    n, low, high = plan.extent_a[0], plan.lower[0], plan.upper[0]
+    turned = _padding(plan, 1) < _padding(plan, 2)
+    if turned:
+        plan = _turned(plan)
     found = tuple(
         Slab(slice(max(0, b.start + low), min(n, b.stop + high)), b)
         for b in _slices(plan.extent_b[0], depth)
@@ -109,16 +117,48 @@ def cut_into(plan: Plan, item: int, depth: int, passes: int) -> Cut:
     passes = min(passes, half)
     edges = [half * i // passes for i in range(passes + 1)]
     parts = tuple(slice(a, b) for a, b in itertools.pairwise(edges))
-    width = lengths[1] * max(part.stop - part.start for part in parts)
-    columns = min(width, max(8, _COLUMN_VOXELS // lengths[0]))
-    deepest = max(s.a.stop - s.a.start + s.b.stop - s.b.start for s in found)
-    held = deepest + (lengths[0] if len(found) > 1 else 0) + 2 * lags[0]
-    rows = 1 + SLAB_VOXELS // (lengths[1] * lengths[2])
-    plane = rows * (plan.extent_a[1] + plan.extent_b[1] + 3 * lengths[1]) * half * item
-    pieces = 4 * columns * lengths[0] * item
+    pieces = Cut(turned, found, lengths, parts, 0)
+    return replace(pieces, nbytes=_nbytes(plan, pieces, item))
+
+
+def _padding(plan: Plan, axis: int) -> float:
+    """By how much transforms along an axis are longer than the images."""
+    return plan.lengths[axis] / max(plan.extent_a[axis], plan.extent_b[axis])
+
+
+def _turned(plan: Plan) -> Plan:
+    """Return a plan whose two last axes changed places; only what `correlation` needs of it."""
+
+    def swapped(of: Point) -> Point:
+        return (of[0], of[2], of[1])
+
+    return replace(
+        plan,
+        extent_a=swapped(plan.extent_a),
+        extent_b=swapped(plan.extent_b),
+        lower=swapped(plan.lower),
+        upper=swapped(plan.upper),
+    )
+
+
+def _nbytes(plan: Plan, pieces: Cut, item: int) -> int:
+    """Peak of what a correlation allocates; the plan turned as the pieces are."""
+    lengths, lags = pieces.lengths, plan.shape
+    half = lengths[2] // 2 + 1
+    rows = plan.extent_a[1], plan.extent_b[1]
+    width = max(part.stop - part.start for part in pieces.parts)
+    planes = [
+        max(s.stop - s.start for s in of)
+        for of in zip(*((s.a, s.b) for s in pieces.slabs), strict=True)
+    ]
+    several = len(pieces.slabs) > 1
+    held = planes[0] * rows[0] + planes[1] * rows[1] + several * lengths[0] * lengths[1]
+    kept = several * lags[0] * rows[0] * width * item
+    at_once = 1 + SLAB_VOXELS // (max(rows) * lengths[2])
+    plane = at_once * max(rows) * (3 * half * item + 16 * lengths[2])
+    piece = min(width, pieces.frequencies) * lengths[0] * lengths[1] * (2 * item + 16)
     result = lags[0] * lags[1] * (half * item + lengths[2] * item)
-    nbytes = held * width * item + max(plane, pieces) + 2 * result
-    return Cut(found, lengths, parts, columns, nbytes)
+    return int(held * width * item + max(kept, plane, piece) + 2 * result)
 
 
 def _slices(n: int, depth: int) -> Iterator[slice]:
@@ -155,6 +195,10 @@ def correlation(
     """
     kind = np.dtype(np.complex64 if real is np.float32 else np.complex128)
     pieces = pieces or cut(plan, kind.itemsize)
+    first, second = a, b
+    if pieces.turned:
+        plan = _turned(plan)
+        first, second = (replace(i, data=i.data.swapaxes(1, 2)) for i in (a, b))
     lengths, lags = pieces.lengths, plan.shape
     wrapped = [
         np.arange(low, high + 1) % n
@@ -163,103 +207,124 @@ def correlation(
     half = np.empty((lags[0], lags[1], lengths[2] // 2 + 1), kind)
     square = 0.0
     for part in pieces.parts:
-        lagged, added = _along_first(a, b, pieces, part, wrapped[0], kind, power=power)
-        square += added
-        folded = lagged.reshape(lags[0], lengths[1], part.stop - part.start)
-        half[:, :, part] = scipy.fft.ifft(folded, axis=1, overwrite_x=True)[:, wrapped[1]]
-        del lagged, folded
+        square += _pass(first, second, pieces, part, wrapped, half[:, :, part], power=power)
     found = scipy.fft.irfft(half, lengths[2], axis=2)[:, :, wrapped[2]].astype(np.float64)
     # Half of the frequencies of the last axis stand for all, so each counts twice.
     square *= (2 if lengths[2] > 1 else 1) / math.prod(lengths)
     if power and len(pieces.slabs) > 1:
         square *= _whole_per_slabs(a, b, pieces.slabs)
-    return found, square
+    return found.swapaxes(1, 2) if pieces.turned else found, square
 
 
-def _along_first(
+def _pass(
     a: Image,
     b: Image,
     pieces: Cut,
     part: slice,
-    wrapped: NDArray[np.int64],
-    kind: np.dtype[Any],
+    wrapped: list[NDArray[np.int64]],
+    found: NDArray[Any],
     *,
     power: bool,
-) -> tuple[NDArray[Any], float]:
-    """Correlate along the first axis, still in Fourier space of the others.
+) -> float:
+    """Correlate at some frequencies of the last axis, which stay, into ``found`` (lags, lags, n).
 
-    Returns an array (lags, columns), and the sum of squares of the products if wanted.
+    Returns the sum of squares of the products if wanted.
     """
-    first, width = pieces.lengths[0], pieces.lengths[1] * (part.stop - part.start)
-    lagged = np.empty((len(wrapped), width), kind)
-    total = np.zeros((first, width), kind) if len(pieces.slabs) > 1 else None
-    square = 0.0
+    n, kind = part.stop - part.start, found.dtype
     # Made once: memory that is new to the process costs as much as a transform.
     spectra_a, spectra_b = (
-        np.empty((max(s.stop - s.start for s in planes), width), kind)
-        for planes in zip(*((s.a, s.b) for s in pieces.slabs), strict=True)
+        np.empty((n, max(s.stop - s.start for s in planes), image.data.shape[1]), kind)
+        for image, planes in zip(
+            (a, b), zip(*((s.a, s.b) for s in pieces.slabs), strict=True), strict=True
+        )
     )
+    total = np.zeros((n, *pieces.lengths[:2]), kind) if len(pieces.slabs) > 1 else None
+    square = 0.0
     known = slice(0, 0)
     for slab in pieces.slabs:
-        left = spectra_a[: slab.a.stop - slab.a.start]
-        right = spectra_b[: slab.b.stop - slab.b.start]
+        left = spectra_a[:, : slab.a.stop - slab.a.start]
+        right = spectra_b[:, : slab.b.stop - slab.b.start]
         # The last planes of a slab are the first ones of the next.
         kept = max(0, known.stop - slab.a.start)
-        left[:kept] = spectra_a[known.stop - known.start - kept :][:kept].copy()
+        left[:, :kept] = spectra_a[:, known.stop - known.start - kept :][:, :kept].copy()
         known = slab.a
-        _transform_planes(
-            a, slice(slab.a.start + kept, slab.a.stop), pieces.lengths, part, left[kept:]
-        )
-        _transform_planes(b, slab.b, pieces.lengths, part, right)
-        for columns in _slices(width, pieces.columns):
-            product = _transformed(right[:, columns], 0, first)
+        _transform_rows(a, slice(slab.a.start + kept, slab.a.stop), pieces, part, left[:, kept:])
+        _transform_rows(b, slab.b, pieces, part, right)
+        for some in _slices(n, pieces.frequencies):
+            product = _transformed(right[some], 0, pieces.lengths)
             np.conjugate(product, out=product)
-            product *= _transformed(left[:, columns], slab.a.start - slab.b.start, first)
+            product *= _transformed(left[some], slab.a.start - slab.b.start, pieces.lengths)
             if power:
                 flat = product.view(product.real.dtype).reshape(-1).astype(np.float64)
                 square += float(np.einsum("i,i->", flat, flat))
             if total is None:
-                lagged[:, columns] = scipy.fft.ifft(product, axis=0, overwrite_x=True)[wrapped]
+                found[:, :, some] = _lagged(product, wrapped)
             else:
-                total[:, columns] += product
+                total[some] += product
     if total is not None:
-        for columns in _slices(width, pieces.columns):
-            lagged[:, columns] = scipy.fft.ifft(total[:, columns], axis=0)[wrapped]
-    return lagged, square
+        for some in _slices(n, pieces.frequencies):
+            found[:, :, some] = _lagged(total[some], wrapped)
+    return square
 
 
-def _transformed(spectra: NDArray[Any], begin: int, n: int) -> NDArray[Any]:
-    """Transform columns along the first axis, whose first entry is number ``begin`` of ``n``."""
-    padded = np.zeros((n, spectra.shape[1]), spectra.dtype)
-    before = min(len(spectra), -begin)
-    padded[n + begin : n + begin + before] = spectra[:before]
-    padded[: len(spectra) - before] = spectra[before:]
-    return np.asarray(scipy.fft.fft(padded, axis=0, overwrite_x=True))
-
-
-def _transform_planes(
-    image: Image, wanted: slice, lengths: Point, part: slice, found: NDArray[Any]
+def _transform_rows(
+    image: Image, wanted: slice, pieces: Cut, part: slice, found: NDArray[Any]
 ) -> None:
-    """Transform planes along the two last axes, into ``found`` (planes, columns)."""
-    _, rows, columns = image.data.shape
-    planes = found.reshape(len(found), lengths[1], part.stop - part.start)
+    """Transform planes along the last axis, into ``found`` (frequencies, planes, rows)."""
+    (_, rows, columns), length = image.data.shape, pieces.lengths[2]
+    # In the order of the memory, whichever of the two axes that is.
+    axis, order = (0, (1, 2, 0)) if pieces.turned else (2, (0, 1, 2))
     values = np.zeros((0, 0, 0), found.real.dtype)
-    for slab in slabs((len(found), lengths[1], lengths[2])):
+    for slab in slabs((found.shape[1], rows, length)):
         at = slice(wanted.start + slab.start, wanted.start + slab.stop)
-        if len(values) != at.stop - at.start:
-            values = np.zeros((at.stop - at.start, rows, lengths[2]), values.dtype)
+        planes = at.stop - at.start
+        if values.transpose(order).shape[0] != planes:
+            shape = (length, planes, rows) if pieces.turned else (planes, rows, length)
+            values = np.zeros(shape, values.dtype)
+        inner = values.transpose(order)[..., :columns]
         if image.narrow:
             # Exact in float32, and without an array in between.
-            np.subtract(image.data[at], values.dtype.type(image.centre), out=values[..., :columns])
+            np.subtract(image.data[at], values.dtype.type(image.centre), out=inner)
         else:
-            values[..., :columns] = image.centred(at)
-        padded = planes[slab]
-        padded[:, :rows] = scipy.fft.rfft(values, axis=2)[:, :, part]
-        padded[:, rows:] = 0
-        if lengths[1] > 1:
-            done = scipy.fft.fft(padded, axis=1, overwrite_x=True)
-            if not np.may_share_memory(done, padded):
-                padded[...] = done
+            inner[...] = image.centred(at)
+        done = scipy.fft.rfft(values, axis=axis)
+        found[:, slab] = (done if pieces.turned else done.transpose(2, 0, 1))[part]
+
+
+def _transformed(spectra: NDArray[Any], begin: int, lengths: Point) -> NDArray[Any]:
+    """Transform (frequencies, planes, rows) along the two last axes, padded to ``lengths``.
+
+    The first plane is number ``begin`` of the axis, which goes round.
+    """
+    n, planes, rows = spectra.shape
+    padded = np.zeros((n, *lengths[:2]), spectra.dtype)
+    before = min(planes, -begin)
+    for given, at in (
+        (spectra[:, :before], slice(lengths[0] + begin, lengths[0] + begin + before)),
+        (spectra[:, before:], slice(planes - before)),
+    ):
+        if given.shape[1]:
+            padded[:, at, :rows] = given
+            _transform(padded[:, at], 2)
+    _transform(padded, 1)
+    return padded
+
+
+def _transform(values: NDArray[Any], axis: int) -> None:
+    """Transform along an axis, in place."""
+    if values.shape[axis] > 1:
+        done = scipy.fft.fft(values, axis=axis, overwrite_x=True)
+        if not np.may_share_memory(done, values):
+            values[...] = done
+
+
+def _lagged(product: NDArray[Any], wrapped: list[NDArray[np.int64]]) -> NDArray[Any]:
+    """Transform (frequencies, planes, rows) back; return (lags, lags, frequencies)."""
+    for axis in (1, 2):
+        if product.shape[axis] > 1:
+            product = scipy.fft.ifft(product, axis=axis, overwrite_x=True)
+        product = product.take(wrapped[axis - 1], axis=axis)
+    return product.transpose(1, 2, 0)
 
 
 def _whole_per_slabs(a: Image, b: Image, slabs: Sequence[Slab]) -> float:
