@@ -28,7 +28,7 @@ from stitchlib.core.blend import (
 )
 from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
-from stitchlib.io.files import replacing
+from stitchlib.io.files import replacing_from_scratch
 from stitchlib.io.hdf5 import create_dataset
 from stitchlib.io.images import Reader, open_planned
 from stitchlib.io.parts import Part
@@ -306,8 +306,8 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path, threads: int = 1) ->
     fusion = FusionPlan.of(boxes, plan.box, plan.blending, planes=plan.planes)
     factors = [factor for factor, _ in plan.levels]
     with (
-        replacing(path) as temporary,
-        Spool(path.parent) as spool,
+        replacing_from_scratch(path) as temporary,
+        Spool(temporary.parent) as spool,
         h5py.File(temporary, "w") as file,
         parallel.mapping(threads) as mapped,
     ):

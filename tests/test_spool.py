@@ -8,12 +8,14 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stitchlib import levels, parallel
+from stitchlib import levels, parallel, stitch
 from stitchlib.core.boxes import Box
+from stitchlib.errors import InputError
 from stitchlib.io import planes, tiff
 from stitchlib.io import spool as spool_module
 from stitchlib.io.images import as_stack, open_image
 from stitchlib.io.spool import Spool
+from stitchlib.levels import write_levels
 from stitchlib.plans import ShardPlan
 from stitchlib.stitch import stitch_shard
 
@@ -105,20 +107,62 @@ def test_a_shard_decodes_every_page_once(folder, image, tmp_path, decoded, monke
     assert counts == [2] * 10 + [1]
 
 
+# A disk of the node's own
+
+
+def test_a_shard_is_made_on_scratch_and_appears_whole(folder, tmp_path, monkeypatch):
+    wanted = tmp_path / "wanted.h5"
+    stitch_shard(_whole("packed.tif"), folder, wanted)
+    scratch, results = tmp_path / "node", tmp_path / "results"
+    scratch.mkdir()
+    seen = []
+
+    def look(*arguments):
+        seen.append((len(list(scratch.glob("stitchlib-*/*.h5"))), results.exists()))
+        write_levels(*arguments)
+
+    monkeypatch.setattr(stitch, "write_levels", look)
+    monkeypatch.setenv("OF_THE_NODE", str(scratch))
+    monkeypatch.setenv("STITCHLIB_SCRATCH", "$OF_THE_NODE")
+    stitch_shard(_whole("packed.tif"), folder, results / "shard.h5")
+    assert seen == [(1, False)]
+    assert [path.name for path in results.iterdir()] == ["shard.h5"]
+    assert (results / "shard.h5").read_bytes() == wanted.read_bytes()
+    assert not list(scratch.iterdir())
+
+
+def test_nothing_appears_and_scratch_is_empty_when_a_shard_fails(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(stitch, "write_levels", lambda *_: 1 / 0)
+    monkeypatch.setenv("STITCHLIB_SCRATCH", str(tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        stitch_shard(_whole("packed.tif"), folder, tmp_path / "shard.h5")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wanted", ["/nowhere", "$NOT_SET/x", "tiles.tsv"])
+def test_scratch_has_to_be_a_folder(folder, tmp_path, monkeypatch, wanted):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiles.tsv").touch()
+    monkeypatch.setenv("STITCHLIB_SCRATCH", wanted)
+    with pytest.raises(InputError, match=r"STITCHLIB_SCRATCH=.* is no folder on .*; name one"):
+        stitch_shard(_whole("packed.tif"), folder, tmp_path / "shard.h5")
+
+
 # Threads
 
 
 def test_threads_change_nothing(folder, tmp_path):
-    tiles = (({"path": "array.npy"}, Box.at((0, 0, 0), SHAPE)),)
-    made = []
-    for threads in (1, 3):
-        plan = ShardPlan(
-            Box.at((0, 0, 0), SHAPE), (((1, 1, 1), (4, 4, 4)),), tiles, "uint16", "max", 0, "gzip"
-        )
-        path = tmp_path / f"{threads}.h5"
-        stitch_shard(plan, folder, path, threads)
-        made.append(path.read_bytes())
-    assert made[0] == made[1]
+    made = [tmp_path / f"{threads}.h5" for threads in (1, 3)]
+    for path, threads in zip(made, (1, 3), strict=True):
+        stitch_shard(_whole("array.npy"), folder, path, threads)
+    assert made[0].read_bytes() == made[1].read_bytes()
+
+
+def _whole(name: str) -> ShardPlan:
+    """Plan a shard that is one tile."""
+    box = Box.at((0, 0, 0), SHAPE)
+    tiles = (({"path": name}, box),)
+    return ShardPlan(box, (((1, 1, 1), (4, 4, 4)),), tiles, "uint16", "max", 0, "gzip")
 
 
 def test_a_pool_gives_results_in_order_and_stays_a_little_ahead():

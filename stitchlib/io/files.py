@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +47,37 @@ def awaited(path: Path) -> Path:
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.2)
     return path
+
+
+@contextmanager
+def replacing_from_scratch(path: Path) -> Iterator[Path]:
+    """Give a temporary name on the node's own disk, where there is one; else as `replacing`.
+
+    The folder is that of the environment variable ``STITCHLIB_SCRATCH``, in which variables such
+    as ``$TMPDIR`` are those of the node. When the block succeeds, the file is copied beside
+    ``path`` under a temporary name, and renamed.
+
+    Raises
+    ------
+    InputError
+        Where the variable names no folder.
+    """
+    wanted = os.environ.get("STITCHLIB_SCRATCH", "")
+    if not wanted:
+        with replacing(path) as temporary:
+            yield temporary
+        return
+    scratch = Path(os.path.expandvars(wanted))
+    if not scratch.is_dir():
+        raise InputError(
+            f"STITCHLIB_SCRATCH={wanted}: {scratch} is no folder on {os.uname().nodename}; name "
+            "one that every node has, or unset the variable"
+        )
+    with tempfile.TemporaryDirectory(prefix="stitchlib-", dir=scratch) as folder:
+        made = Path(folder, path.name)
+        yield made
+        with replacing(path) as temporary:
+            shutil.copyfile(made, temporary)
 
 
 def write_text(path: Path, text: str) -> None:
