@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 import stitchlib as sl
 from stitchlib.errors import InputError
 from stitchlib.plotting.colours import PALETTE
-from tests.realdata import grid_index, known_positions, real_set
+from tests.realdata import known_positions, real_set, tile_name
 
 mpl.use("Agg")
 
@@ -359,7 +359,7 @@ def test_regions_without_sources_have_numbers():
 def test_plots_of_real_tiles(name):
     folder, meta = real_set(name)
     known = known_positions(meta, "nominal" if "nominal" in meta["tiles"][0] else "position")
-    files = {"r{}c{}".format(*grid_index(t)): folder / t["file"] for t in meta["tiles"]}
+    files = {tile_name(t): folder / t["file"] for t in meta["tiles"]}
     ndim = sl.Source(next(iter(files.values()))).ndim
     layout = sl.Layout(
         [sl.Source(files[t], tuple(round(v) for v in known[t][:ndim])) for t in files]

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -87,54 +86,3 @@ def test_corrections_through_the_workflow(tmp_path):
     assert "aligning the pairs" not in text
     second = tmp_path / "results" / "second" / "positions.tsv"
     assert corners(second) == corners(results / "positions.tsv")
-
-
-SETS = {
-    "cut_brain_2x3": ({"x": 0.15, "y": 0.15}, {"x": 12, "y": 12, "z": 8}, 1.0),
-    "cut_cortexb_2ch_2x2": ({"x": 0.18, "y": 0.18}, {"x": 12, "y": 12, "z": 5}, 1.0),
-    "lscm_speckle1": ({"x": 0.1, "y": 0.1}, {"x": 25, "y": 25, "z": 0}, 1.0),
-    "stitch2d_sem": ({"x": 0.24, "y": 0.1}, {"x": 15, "y": 15, "z": 0}, 3.0),
-}
-
-
-def sheet(name, folder):
-    """Write the tile sheet of a real set; return the positions to compare with, (x, y, z)."""
-    meta = json.loads((DATA / name / "meta.json").read_text())
-    lines, wanted = [], {}
-    for tile in meta["tiles"]:
-        label = f"r{tile['row']}c{tile['col']}"
-        nominal = tile["nominal"][::-1]
-        place = [*nominal, 0][:3]
-        path = (DATA / name / tile["file"]).as_posix()
-        lines.append([label, tile.get("channel", "c"), path, tile["col"], tile["row"], *place])
-        peers = tile.get("peer", {})
-        key = next((k for k in peers if "uncorrected" in k or k == "stitch2d"), None)
-        known = tile.get("truth", peers.get(key))
-        wanted[label] = [*known[::-1], 0][:3]
-    text = "tile\tchannel\tpath\ttile_x\ttile_y\tx\ty\tz\n"
-    text += "".join("\t".join(map(str, line)) + "\n" for line in lines)
-    (folder / "tiles.tsv").write_text(text)
-    return wanted
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
-def test_real_data_within_its_bar(tmp_path, name):
-    if not (DATA / name).is_dir():
-        pytest.skip(f"the real set {name} is not there: no folder {DATA}")
-    wanted = sheet(name, tmp_path)
-    overlap, reach, bar = SETS[name]
-    config = {
-        "tiles": "tiles.tsv", "align": {"overlap": overlap, "max_shift": reach},
-        "place": {"min_confidence": 0.0 if name == "stitch2d_sem" else 0.9},
-    }  # fmt: skip
-    code, text = stitch(tmp_path, config)
-    assert code == 0, text
-    rows = read_table(tmp_path / "results" / "stitch" / "positions.tsv")[1]
-    # Fits against sub-pixel records, whole voxels against whole truth.
-    suffix = "" if name.startswith("cut") else "_fit"
-    found = {r["tile"]: [float(r[f"{a}{suffix}"]) for a in "xyz"] for r in rows}
-    error = position_error(found, wanted)
-    placed = np.array([r["status"] == "placed" for r in rows])
-    print(f"{name}: {error:.2f} voxels at worst, {placed.sum()} of {len(rows)} tiles placed")
-    assert error <= bar

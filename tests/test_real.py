@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import tifffile
 
 from stitchlib.phantom import position_error
-from tests.realdata import known_positions, real_set, write_sheet
+from tests.realdata import SETS, real_set, true_positions, write_sheet
 from tests.workflow import positions, run, table, write_config
 
 
@@ -17,36 +18,30 @@ def _ok(results: Path) -> bool:
     return all(row["status"] == "ok" for row in table(results / "pairs.tsv"))
 
 
+def stitched(name: str, folder: Path, channels: dict[str, str] | None = None, **keys: Any) -> Any:
+    """Run the workflow on a set as its settings say; return its description."""
+    meta = write_sheet(name, folder / "tiles.tsv", channels)
+    write_config(folder, tiles="tiles.tsv", align=SETS[name].align, **keys)
+    run(folder)
+    return meta
+
+
 def test_brain_is_placed_within_a_voxel(tmp_path: Path) -> None:
-    meta = write_sheet("cut_brain_2x3", tmp_path / "tiles.tsv")
-    write_config(
-        tmp_path,
-        tiles="tiles.tsv",
-        dataset="brain",
-        voxel_size={"x": 40, "y": 40, "z": 50},
-        align={"overlap": {"x": 0.15, "y": 0.15}, "max_shift": {"x": 12, "y": 12, "z": 8}},
-    )
-    run(tmp_path)
+    voxel = {"x": 40, "y": 40, "z": 50}
+    meta = stitched("cut_brain_2x3", tmp_path, dataset="brain", voxel_size=voxel)
     results = tmp_path / "results" / "brain"
-    truth = known_positions(meta, "truth")
+    truth = true_positions("cut_brain_2x3", meta)
     assert _ok(results)
     assert position_error(positions(results / "positions.tsv"), truth) <= 1
 
 
 def test_two_channels_of_cortex_are_placed_within_a_voxel(tmp_path: Path) -> None:
     names = {"cortexb_ch0": "c0", "cortexb_ch1": "c1"}
-    meta = write_sheet("cut_cortexb_2ch_2x2", tmp_path / "tiles.tsv", names)
-    write_config(
-        tmp_path,
-        tiles="tiles.tsv",
-        dataset="cortex",
-        align={"overlap": {"x": 0.18, "y": 0.18}, "max_shift": {"x": 12, "y": 12, "z": 5}},
-    )
-    run(tmp_path)
+    meta = stitched("cut_cortexb_2ch_2x2", tmp_path, names, dataset="cortex")
     results = tmp_path / "results" / "cortex"
     placed = positions(results / "positions.tsv")
     assert _ok(results)
-    assert position_error(placed, known_positions(meta, "truth")) <= 1
+    assert position_error(placed, true_positions("cut_cortexb_2ch_2x2", meta)) <= 1
     _check_corner_tile(results / "cortex.h5", placed)
 
 
@@ -66,17 +61,7 @@ def _check_corner_tile(volume: Path, placed: dict[str, tuple[int, int, int]]) ->
 
 def test_wells_of_a_plate_are_told_apart(tmp_path: Path) -> None:
     """Well B03 has cells in its overlap; B02 has nothing there, and must not be called ok."""
-    folder, meta = real_set("imagexpress_3433")
-    rows = ["dataset\ttile\tchannel\tpath\ttile_x\ttile_y\tx\ty"]
-    for tile in meta["tiles"]:
-        name, y, x = f"s{tile['col']}", *tile["nominal"][-2:]
-        rows.append(
-            f"{tile['well']}\t{name}\t{tile['channel']}\t{folder / tile['file']}"
-            f"\t{tile['col']}\t{tile['row']}\t{x}\t{y}"
-        )
-    (tmp_path / "tiles.tsv").write_text("\n".join(rows) + "\n")
-    write_config(tmp_path, tiles="tiles.tsv", align={"max_shift": {"x": 10, "y": 10, "z": 1}})
-    run(tmp_path)
+    stitched("imagexpress_3433", tmp_path)
     (good,) = table(tmp_path / "results" / "B03" / "pairs.tsv")
     assert good["status"] == "ok"
     assert abs(float(good["displacement_x"]) - 232) <= 1
@@ -86,18 +71,21 @@ def test_wells_of_a_plate_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_laser_scanning_tiles_agree_with_the_record_within_a_pixel(tmp_path: Path) -> None:
-    meta = write_sheet("lscm_speckle1", tmp_path / "tiles.tsv")
-    write_config(
-        tmp_path,
-        tiles="tiles.tsv",
-        dataset="speckle",
-        align={"overlap": {"x": 0.1, "y": 0.1}, "max_shift": {"x": 25, "y": 25}},
-    )
-    run(tmp_path)
+    meta = stitched("lscm_speckle1", tmp_path, dataset="speckle")
     results = tmp_path / "results" / "speckle"
-    recorded = known_positions(meta, "peer", "TileConfiguration_uncorrected.txt")
+    recorded = true_positions("lscm_speckle1", meta)
     assert _ok(results)
     assert position_error(positions(results / "positions.tsv"), recorded) <= 1
+
+
+def test_electron_micrographs_agree_with_the_record_within_three_pixels(tmp_path: Path) -> None:
+    """By the links that the default believes; its tolerance is what another stitcher recorded."""
+    meta = stitched("stitch2d_sem", tmp_path, dataset="sem")
+    results = tmp_path / "results" / "sem"
+    recorded = true_positions("stitch2d_sem", meta)
+    assert (
+        position_error(positions(results / "positions.tsv"), recorded) <= SETS["stitch2d_sem"].bar
+    )
 
 
 def _fit_errors(results: Path, truth: dict[str, tuple[float, ...]]) -> np.ndarray:
@@ -110,16 +98,9 @@ def _fit_errors(results: Path, truth: dict[str, tuple[float, ...]]) -> np.ndarra
 
 def test_colour_micrograph_is_placed_within_half_a_pixel(tmp_path: Path) -> None:
     """Its colours are channels, aligned on their luminance; nominal is off by up to 35 pixels."""
-    meta = write_sheet("itk_cmu", tmp_path / "tiles.tsv")
-    write_config(
-        tmp_path,
-        tiles="tiles.tsv",
-        dataset="cmu",
-        align={"overlap": {"x": 0.15, "y": 0.15}, "max_shift": {"x": 45, "y": 45}},
-    )
-    run(tmp_path)
+    meta = stitched("itk_cmu", tmp_path, dataset="cmu")
     results = tmp_path / "results" / "cmu"
-    truth = known_positions(meta, "truth")
+    truth = true_positions("itk_cmu", meta)
     errors = np.hypot(*_fit_errors(results, truth).T[:2])
     assert np.sqrt(np.mean(errors**2)) <= 0.5
     assert errors.max() <= 1
@@ -129,23 +110,8 @@ def test_colour_micrograph_is_placed_within_half_a_pixel(tmp_path: Path) -> None
 
 def test_thick_slices_are_placed_within_half_a_voxel(tmp_path: Path) -> None:
     """Tiles of six planes: what is reached along z is printed, the bar is x and y."""
-    folder, meta = real_set("itk_mri3d")
-    lines = ["tile\tchannel\tpath\ttile_x\ttile_y\ttile_z\tx\ty\tz"]
-    truth = {}
-    for tile in meta["tiles"]:
-        z, y, x = tile["index"]
-        name = f"x{x}y{y}z{z}"
-        truth[name] = tuple(tile["truth"][::-1])
-        corner = "\t".join(str(v) for v in tile["nominal"][::-1])
-        lines.append(f"{name}\tc0\t{folder / tile['file']}\t{x}\t{y}\t{z}\t{corner}")
-    (tmp_path / "tiles.tsv").write_text("\n".join(lines) + "\n")
-    write_config(
-        tmp_path,
-        tiles="tiles.tsv",
-        dataset="mri",
-        align={"max_shift": {"x": 10, "y": 10, "z": 3}},
-    )
-    run(tmp_path)
+    meta = stitched("itk_mri3d", tmp_path, dataset="mri")
+    truth = true_positions("itk_mri3d", meta)
     errors = _fit_errors(tmp_path / "results" / "mri", truth)
     rms = np.sqrt(np.mean(errors**2, axis=0))
     print("rms along x, y, z: {:.2f}, {:.2f}, {:.2f} voxels".format(*rms))
