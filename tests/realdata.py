@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,10 @@ def known_positions(meta: dict[str, Any], key: str, peer: str | None = None) -> 
     return known
 
 
-def true_positions(name: str, meta: dict[str, Any]) -> dict[str, Any]:
-    """Return tile -> true or recorded corner (x, y, z)."""
+def true_positions(name: str, meta: dict[str, Any], well: str = "") -> dict[str, Any]:
+    """Return tile -> true or recorded corner (x, y, z); NaN on axes where it is not known."""
+    if name == "imagexpress_3433":
+        across = 232.0 if well == "B03" else math.nan
+        return {"r0c0": (0.0,) * 3, "r0c1": (across, math.nan, math.nan)}
     peer = SETS[name].peer
     return known_positions(meta, "peer" if peer else "truth", peer)
