@@ -1,16 +1,21 @@
-"""All benchmarks: ``python -m benchmarks [FOLDER]``; needs about 2 GB in FOLDER.
+"""Every stage against its goal, as the table of docs/benchmarks.md.
 
+``python -m benchmarks [FOLDER]`` takes about five minutes, and 2 GB in FOLDER for a while.
 ``python -m benchmarks --scale [TILES ...]`` measures planning and scheduling instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.aligning import align_figures
+from benchmarks.calibration import exactness_figures
+from benchmarks.overhead import workflow_figures
 from benchmarks.place import place_figures
 from benchmarks.scale import scale_figures
 from benchmarks.stages import Figure, fusion_figures
@@ -18,16 +23,19 @@ from benchmarks.stages import Figure, fusion_figures
 
 def stage_figures(folder: Path) -> Iterator[Figure]:
     """Measure every stage."""
+    yield from exactness_figures()
     yield from align_figures(folder / "align")
     yield from place_figures()
-    yield from fusion_figures(folder)
+    yield from fusion_figures(folder / "fusion")
+    yield from workflow_figures(folder / "workflow")
 
 
 def show(figures: Iterable[Figure]) -> None:
     """Print the table as it grows."""
-    print(f"| {'':45} | measured | goal |\n|---|---|---|")
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print("| | measured | goal | met |\n|---|---|---|---|")
     for figure in figures:
-        print(f"| {figure.what:45} | {figure.value} | {figure.goal} |", flush=True)
+        print(figure.row(), flush=True)
 
 
 def main() -> None:

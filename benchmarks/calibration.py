@@ -24,6 +24,7 @@ import scipy.optimize
 import scipy.special
 
 from benchmarks import plots
+from benchmarks.stages import Figure
 from stitchlib.align import align_block
 from stitchlib.core.confidence import CERTAIN, GATES, STEADY
 from stitchlib.core.register import Method, register, weighings
@@ -47,8 +48,11 @@ LINKS = 150
 CHECKED = 400
 """Links of each kind for the check."""
 LARGE = 20
-"""How many of them the check takes once more, `SIZE` times as large, for each that it takes."""
+"""The check takes one of so many as large as needs a coarse level, too."""
 SIZE = 2.5
+"""How much larger, along every axis."""
+FEW = 20
+"""Links of each kind that `make bench` looks at."""
 SIGNAL = 0.2
 """NCC of the true overlap from which a link is expected to be ok."""
 MOSAICS = 4
@@ -200,11 +204,12 @@ def kinds_table(
 def check(folder: Path, count: int, processes: int) -> None:
     """Print the tables and draw the diagram of docs/confidence.md."""
     seeds = range(CHECK_SEED, CHECK_SEED + count)
-    few = range(CHECK_SEED + count, CHECK_SEED + count + max(2, count // LARGE))
-    solid = range(CHECK_SEED + 1, CHECK_SEED + count, 2)  # of planes, "mip" is "auto"
+    # Of planes, "mip" is "auto"; and they would have to be larger still for a coarse level.
+    solid = range(CHECK_SEED + 1, CHECK_SEED + count, 2)
+    large = range(CHECK_SEED + count + 1, CHECK_SEED + count + 2 * max(1, count // LARGE), 2)
     groups = {"phantoms": phantoms(seeds, processes, "auto")}
     print(*kinds_table("Phantoms, method auto", groups["phantoms"]), sep="\n", flush=True)
-    groups["large phantoms"] = phantoms(few, processes, "auto", SIZE)
+    groups["large 3-D phantoms"] = phantoms(large, processes, "auto", SIZE)
     groups["3-D phantoms, mip"] = phantoms(solid, processes, "mip")
     print(*kinds_table("3-D phantoms, method mip", groups["3-D phantoms, mip"]), sep="\n")
     there = [name for name in SETS if (DATA / name).is_dir()]
@@ -218,6 +223,28 @@ def check(folder: Path, count: int, processes: int) -> None:
     print("\nWhich share is within a voxel\n")
     print(*plots.shares_table(groups), sep="\n")
     plots.reliability(groups, folder / "reliability.png")
+
+
+def exactness_figures() -> Iterator[Figure]:
+    """Count links that are ok and wrong, and those that should be ok, on some of each kind."""
+    seeds = range(CHECK_SEED - FEW, CHECK_SEED)
+    yield from _ok_figures("phantoms", phantoms(seeds, 1, "auto"))
+    there = [name for name in SETS if (DATA / name).is_dir()]
+    if not there:
+        yield Figure("real tiles", f"not there (looked in {DATA})")
+        return
+    yield from _ok_figures("real tiles", [link for name in there for link in real(name, "auto")])
+
+
+def _ok_figures(what: str, judged: list[Judged]) -> Iterator[Figure]:
+    ok = [link for link in judged if link.confidence >= CERTAIN]
+    bad = sum(link.wrong for link in ok)
+    name = f"exactness, {len(judged)} links of {what}: ok, of these wrong"
+    yield Figure(name, f"{len(ok)}, {bad}", "none", bad == 0)
+    signal = [link for link in judged if link.signal]
+    if what == "phantoms":
+        share = 100 * sum(link.confidence >= CERTAIN for link in signal) / len(signal)
+        yield Figure.least(f"exactness, {len(signal)} with a signal: ok", share, 98, "%")
 
 
 def main() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from benchmarks.calibration import Judged
+    from benchmarks.photons import Figures
 
 EDGES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
 """Of the stated confidence; the last range includes its upper end."""
@@ -72,7 +76,8 @@ def reliability(groups: Mapping[str, Sequence[Judged]], path: Path) -> None:
             if not of:
                 continue
             at = b + 0.17 * (number - (len(groups) - 1) / 2)
-            _point(axes, at, hits, of, label=name if b == len(EDGES) - 2 else None, **style)
+            label = name if b == len(EDGES) - 2 else None
+            _shares(axes, np.array([at]), [hits], of, label=label, ms=5, lw=1.2, **style)
             axes.annotate(
                 str(of), (at, 0), (0, -3), textcoords="offset points", rotation=90,
                 ha="center", va="top", fontsize=7, color=COLOURS[number], annotation_clip=False,
@@ -88,10 +93,53 @@ def reliability(groups: Mapping[str, Sequence[Judged]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _point(axes: object, at: float, hits: int, of: int, **style: object) -> None:
-    """Draw a share with its 95 % interval."""
-    share = hits / of
-    low, high = interval(hits, of)
-    axes.errorbar(  # type: ignore[attr-defined]
-        [at], [share], [[share - low], [max(0.0, high - share)]], ms=5, lw=1.2, **style
+def against_photons(figures: Figures, path: Path) -> None:
+    """Draw how many links are wrong, and how far links are off, against the number of photons.
+
+    Parameters
+    ----------
+    figures : dict
+        By kind of tiles, number of photons and method.
+    path : Path
+        Of the picture.
+    """
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - after the backend is chosen
+
+    figure, grid = plt.subplots(
+        2, len(figures), figsize=(9, 6.2), layout="constrained", sharex=True, sharey="row"
     )
+    for column, (tiles, levels) in zip(grid.T, figures.items(), strict=True):
+        photons = np.array(list(levels))
+        first = next(iter(levels.values()))
+        count = next(iter(first.values())).off.size
+        for number, name in enumerate(first):
+            seen = [methods[name] for methods in levels.values()]
+            look = {"color": COLOURS[number], "marker": MARKS[number], "ms": 5, "lw": 1.3}
+            # A little aside, so that no bar hides another.
+            at = photons * 1.04 ** (number - 1)
+            wrong = [s.wrong_but_ok for s in seen]
+            _shares(column[0], at, wrong, count, label=name, **look)
+            column[1].plot(at, [np.median(s.off) for s in seen], **look)
+            if not all(s.ok.all() for s in seen):
+                unsure = [int((~s.ok).sum()) for s in seen]
+                look |= {"ls": ":", "mfc": "white"}
+                _shares(column[0], at, unsure, count, label=f"{name}: not called ok", **look)
+        column[0].set(title=f"{tiles}, {count} links a point", ylim=(-0.03, 1.03))
+        column[1].axhline(1, color="0.6", lw=0.8)
+        column[1].set(xscale="log", yscale="log", xlabel="photons at a bright voxel")
+        column[1].set_xticks(photons, [f"{p:g}" for p in photons])
+        column[1].minorticks_off()
+    grid[0, 0].set_ylabel("share of links called ok\nand off by more than a voxel")
+    grid[1, 0].set_ylabel("median error of all links, voxels\n(line: one voxel)")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _shares(axes: Axes, at: NDArray[Any], hits: Sequence[int], of: int, **style: Any) -> None:
+    """Draw shares and their 95 % intervals."""
+    share = np.array(hits) / of
+    ends = np.array([interval(k, of) for k in hits])
+    bars = np.abs(np.column_stack([share - ends[:, 0], ends[:, 1] - share]).T)
+    axes.errorbar(at, share, bars, **{"elinewidth": 0.8, **style})

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -42,8 +43,31 @@ class Figure:
     """What was measured."""
     value: str
     """With its unit."""
-    goal: str
-    """What design asks for, or empty."""
+    goal: str = ""
+    """What was asked for, if anything was."""
+    met: bool | None = None
+    """Whether it is; None without a goal."""
+
+    @classmethod
+    def most(cls, what: str, value: float, goal: float | None, unit: str) -> Self:
+        """Return one that should be at most so large."""
+        if goal is None:
+            return cls(what, _number(value, unit))
+        return cls(what, _number(value, unit), f"≤ {_number(goal, unit)}", value <= goal)
+
+    @classmethod
+    def least(cls, what: str, value: float, goal: float, unit: str) -> Self:
+        """Return one that should be at least so large."""
+        return cls(what, _number(value, unit), f"≥ {_number(goal, unit)}", value >= goal)
+
+    def row(self) -> str:
+        """Return the row of a table."""
+        met = {None: "", True: "yes", False: "**no**"}[self.met]
+        return f"| {self.what} | {self.value} | {self.goal} | {met} |"
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
 
 
 def cpu_seconds(
@@ -65,30 +89,42 @@ def cpu_seconds(
     return [statistics.median(times) for times in spent]
 
 
-def planned(folder: Path) -> DatasetRun:
-    """Align and place a phantom of four tiles, and plan its shards."""
+def prepared(phantom: Phantom, folder: Path, **keys: Any) -> tuple[DatasetRun, Path]:
+    """Write a phantom and plan its run; return that and the folder of the tiles.
+
+    ``keys`` are added to the sections of the configuration.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    phantom = Phantom(grid=(2, 2), tile_shape=(512, 512, 128), jitter=(6, 6, 3))
     files = write_phantom(phantom, folder / "data", results=folder / "results")
-    run = Run.of(yaml.safe_load(files.config.read_text()))
+    config = yaml.safe_load(files.config.read_text())
+    for section, values in keys.items():
+        config.setdefault(section, {}).update(values)
+    files.config.write_text(yaml.safe_dump(config))
+    run = Run.of(config)
     run.prepare()
     (dataset,) = run.datasets.values()
+    return dataset, files.sheet.parent
+
+
+def align_and_place(dataset: DatasetRun, tiles: Path) -> None:
+    """Do what the jobs up to placement do, and plan the shards."""
     for table, (card, _) in zip(dataset.tables, dataset.blocks, strict=True):
-        write_measured(table, align.align_block(json.loads(card.text), files.sheet.parent))
+        write_measured(table, align.align_block(json.loads(card.text), tiles))
     card = json.loads(dataset.place_card.text)
     placement = place.place_dataset(card, dataset.folder / "pairs")
-    place.write_placement(placement, card, dataset.place_record, files.sheet.parent)
+    place.write_placement(placement, card, dataset.place_record, tiles)
     dataset.finish()
-    return dataset
 
 
 def fusion_figures(folder: Path) -> Iterator[Figure]:
     """Make the volume, against the same through stock h5py gzip; assemble, against cp."""
-    dataset = planned(folder)
+    phantom = Phantom(grid=(2, 2), tile_shape=(512, 512, 128), jitter=(6, 6, 3))
+    dataset, tiles = prepared(phantom, folder)
+    align_and_place(dataset, tiles)
     positions = dataset.positions()
     finish = dataset.after(positions)
     (card,) = (dataset.folder / "cards" / "assemble").glob("*.json")
-    tiles, made = folder / "data", folder / "made.h5"
+    made = folder / "made.h5"
 
     shards = [dataset.folder / "shards" / f"{c.stem}.h5" for c, _ in finish.shards]
 
@@ -116,11 +152,11 @@ def fusion_figures(folder: Path) -> Iterator[Figure]:
     copying, assembling = cpu_seconds(
         lambda: shutil.copyfile(original, copy), assemble_all, turns=5, made=[copy, made]
     )
-    yield Figure("stitch + assemble: speed", f"{megabytes / mine:.0f} MB/s CPU", "≥ 250 MB/s")
-    yield Figure("stitch + assemble: against stock h5py", f"{theirs / mine:.1f}×", "≥ 9×")
-    yield Figure("stitch: growth of resident memory", f"{growth:.0f} MB", "≤ 150 MB")
+    yield Figure.least("stitch + assemble, with pyramid", megabytes / mine, 250, "MB/s of CPU")
+    yield Figure.least("stitch + assemble: faster than stock h5py gzip", theirs / mine, 9, "×")
+    yield Figure.most("stitch: growth of resident memory", growth, 150, "MB")
     speed = 100 * copying / assembling
-    yield Figure("assemble: speed, CPU, of a copy's", f"{speed:.0f} %", "≥ 75 %")
+    yield Figure.least("assemble: speed, CPU, of a copy's", speed, 75, "%")
 
 
 def _growth(plan: ShardPlan, tiles: Path, path: Path) -> float:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import measure, whole
+from benchmarks import calibration, measure, photons, plots, whole
+from benchmarks.calibration import Judged
+from benchmarks.stages import Figure
 from stitchlib.phantom import Phantom
 
 
@@ -76,3 +78,50 @@ def test_a_row_has_the_median_of_the_turns() -> None:
     one = whole.Result("x", cost, np.array([0.5, 0.25]), 7)
     slow = dataclasses.replace(one, cost=measure.Cost(9.0, 9.0, 9.0))
     assert whole.line([one, slow, one]) == "| x | 1.0 | 2.0 | 3 | 0.50 | 0.38 | 7 |"
+
+
+def test_a_figure_says_whether_its_goal_is_met() -> None:
+    assert Figure.most("a", 3.14159, 4, "s").row() == "| a | 3.14 s | ≤ 4 s | yes |"
+    assert (
+        Figure.least("b", 12345.6, 2e4, "MB/s").row()
+        == "| b | 12346 MB/s | ≥ 20000 MB/s | **no** |"
+    )
+    assert Figure.most("c", 1.0, None, "s").row() == "| c | 1 s |  |  |"
+
+
+def test_shares_are_counted_where_the_confidence_says() -> None:
+    links = [
+        Judged("k", c, wrong, True) for c, wrong in [(0.99, False), (1.0, True), (0.98, False)]
+    ]
+    *_, row = plots.shares_table({"some": links})
+    assert row == "| some | – | – | – | 100 % of 1 | 50 % of 2 |"
+    low, high = plots.interval(1, 2)
+    assert low < 0.5 < high
+
+
+def test_kinds_say_what_is_ok_and_wrong() -> None:
+    links = [
+        Judged("k", 1.0, True, True),
+        Judged("k", 0.0, True, True),
+        Judged("k", 1.0, False, False),
+    ]
+    *_, row = calibration.kinds_table("", links)
+    assert row == "| k | 3 | 66.7 | 1 | 2 | 50.0 |"
+
+
+def test_reliability_is_drawn(tmp_path: Path) -> None:
+    judged = calibration.phantoms(range(3), 1, "mip", 0.6)
+    assert len(judged) == 3 * len(calibration.KINDS)
+    assert not any(link.wrong for link in judged if link.confidence >= 0.99)
+    plots.reliability({"few": judged, "again": judged}, tmp_path / "reliability.png")
+    assert (tmp_path / "reliability.png").stat().st_size > 10_000
+
+
+def test_methods_are_compared_against_photons(tmp_path: Path) -> None:
+    seen = photons.judged(("3-D", 1000.0, 2))
+    assert [s.wrong for s in seen.values()] == [0, 0, 0, 0]
+    figures = {"3-D": {1000.0: seen}, "2-D": {1000.0: photons.judged(("2-D", 1000.0, 2))}}
+    *_, row = photons.table(figures)
+    assert row == "| 2-D | 1000 | 100 % | 0 % | 0 % | 0 % | 0 % | 0 % |"
+    plots.against_photons(figures, tmp_path / "photons.png")
+    assert (tmp_path / "photons.png").stat().st_size > 10_000
