@@ -7,22 +7,31 @@ so that a dataset's folder can be moved as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from stitchlib._version import __version__
-from stitchlib.core.boxes import Box
+from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
 from stitchlib.io.bdv import cells, describe_setup, write_xml
 from stitchlib.io.files import awaited, replacing
 from stitchlib.io.hdf5 import copy_chunks, create_dataset, read_box
-from stitchlib.levels import level_box, write_levels
+from stitchlib.levels import level_box, levels_bytes, slab_shape, write_levels
+
+CHUNK_BYTES = 512
+"""What Python keeps of a chunk while it is listed: where it is, and how long."""
+
+REFERENCE_BYTES = 2**14
+"""What HDF5 keeps of each level of each shard that a virtual volume refers to."""
 
 VERSION = 1
 """Version of the algorithm: raising it makes every run assemble again."""
@@ -87,10 +96,9 @@ def _write_channel(
         if level >= made or not virtual
     ]
     if virtual:
-        _refer(file, number, card, folder, shards)
+        coarsest = _refer(file, number, card, folder, shards)
         if datasets:
-            with _finest(file, number, card) as fine:
-                _halve_level(fine, datasets[0])
+            _halve_level(coarsest, datasets[0])
             _halve_rest(datasets)
         return
     for shard in shards:
@@ -116,63 +124,121 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A level to halve, axes x, y, z."""
+
+    shape: Point
+    depth: int
+    """Of its chunks."""
+    read: Callable[[Box], NDArray[Any]]
+
+
 def _refer(
     file: h5py.File,
     number: int,
     card: Mapping[str, Any],
     folder: Path,
     shards: list[Mapping[str, Any]],
-) -> None:
-    """Make the levels that the shards hold, as virtual datasets."""
-    layouts = [
-        h5py.VirtualLayout(tuple(v["shape"])[::-1], np.dtype(card["dtype"]))
-        for v in card["levels"][: card["shard_levels"]]
-    ]
+) -> _Level:
+    """Make the levels that the shards hold, as virtual datasets; return the coarsest of them."""
+    levels = card["levels"][: card["shard_levels"]]
     relative = folder.relative_to(Path(file.filename).parent)
-    for shard in shards:
-        corner = Box.at(shard["lower"], (0, 0, 0))
-        with _opened(folder / shard["path"]) as source:
-            for level, layout in enumerate(layouts):
+    boxes: list[Box] = []
+    for level, v in enumerate(levels):
+        layout = h5py.VirtualLayout(tuple(v["shape"])[::-1], np.dtype(card["dtype"]))
+        boxes.clear()
+        for shard in shards:
+            corner = level_box(Box.at(shard["lower"], (0, 0, 0)), tuple(v["factor"])).lower
+            with _opened(folder / shard["path"]) as source:
                 values = source[str(level)]
-                lower = level_box(corner, tuple(card["levels"][level]["factor"])).lower
-                target = Box.at(lower, values.shape[::-1]).slices()[::-1]
-                layout[target] = h5py.VirtualSource(
+                boxes.append(Box.at(corner, values.shape[::-1]))
+                layout[boxes[-1].slices()[::-1]] = h5py.VirtualSource(
                     (relative / shard["path"]).as_posix(), values.name, values.shape, values.dtype
                 )
-    for level, layout in enumerate(layouts):
         file.create_virtual_dataset(cells(number, level), layout, fillvalue=card["fill"])
+    name, lower = str(len(levels) - 1), np.array([box.lower for box in boxes])
+    upper = np.array([box.upper for box in boxes])
 
+    # Through the virtual dataset HDF5 would keep all shards open, and a chunk or two of each.
+    def read(box: Box) -> NDArray[Any]:
+        voxels = np.full(box.shape, card["fill"], card["dtype"], order="F")
+        for i in np.flatnonzero(np.all((lower < box.upper) & (upper > box.lower), axis=1)).tolist():
+            part = boxes[i].intersection(box)
+            with _opened(folder / shards[i]["path"]) as source:
+                own = read_box(source[name], part.relative_to(boxes[i].lower))
+            voxels[part.relative_to(box.lower).slices()] = own
+        return voxels
 
-@contextmanager
-def _finest(file: h5py.File, number: int, card: Mapping[str, Any]) -> Iterator[h5py.Dataset]:
-    """Open the coarsest virtual level for reading.
-
-    In a file of its own: HDF5 opens the shards the way the volume is open, and a job that is to
-    read them must not need, or use, the right to write them.
-    """
-    name = cells(number, card["shard_levels"] - 1)
-    path = Path(file.filename)
-    scratch = path.with_name(f"{path.name}.level.tmp")
-    try:
-        with h5py.File(scratch, "w") as copy:
-            file.copy(name, copy, "level")
-        with h5py.File(scratch, "r") as copy:
-            yield copy["level"]
-    finally:
-        scratch.unlink(missing_ok=True)
+    return _Level(tuple(levels[-1]["shape"]), levels[-1]["chunk"][2], read)
 
 
 def _halve_rest(datasets: Sequence[h5py.Dataset]) -> None:
     for fine, coarse in pairwise(datasets):
-        _halve_level(fine, coarse)
+        _halve_level(_Level(fine.shape[::-1], fine.chunks[0], partial(read_box, fine)), coarse)
 
 
-def _halve_level(fine: h5py.Dataset, coarse: h5py.Dataset) -> None:
-    factor = tuple(
-        2 if a > b else 1 for a, b in zip(fine.shape[::-1], coarse.shape[::-1], strict=True)
-    )
-    whole = Box.at((0, 0, 0), fine.shape[::-1])
-    write_levels(lambda box: read_box(fine, box), whole, [(1, 1, 1), factor], [None, coarse])
+def _halve_level(fine: _Level, coarse: h5py.Dataset) -> None:
+    factor = tuple(2 if a > b else 1 for a, b in zip(fine.shape, coarse.shape[::-1], strict=True))
+    whole = Box.at((0, 0, 0), fine.shape)
+    write_levels(_Layers(fine).read, whole, [(1, 1, 1), factor], [None, coarse])
+
+
+class _Layers:
+    """Reads slabs of a level, upwards, whole chunks along z at a time: each is unpacked once."""
+
+    def __init__(self, level: _Level) -> None:
+        self._level = level
+        self._box = Box((0, 0, 0), (0, 0, 0))
+        self._voxels = np.empty((0, 0, 0))
+
+    def read(self, slab: Box) -> NDArray[Any]:
+        (x0, y0, z0), (x1, y1, z1) = slab.lower, slab.upper
+        if not self._box.contains(Box((x0, y0, z0), (x1, y1, z0 + 1))):
+            self._box, self._voxels = Box(slab.lower, (x1, y1, z0)), self._voxels[:0]
+        start = self._box.upper[2]
+        if start < z1:
+            depth = self._level.depth
+            upper = min(-(-z1 // depth) * depth, self._level.shape[2])
+            more = self._level.read(Box((x0, y0, start), (x1, y1, upper)))
+            left = self._voxels[..., z0 - self._box.lower[2] :]
+            self._voxels = np.concatenate((left, more), axis=2) if left.size else more
+            self._box = Box(slab.lower, (x1, y1, upper))
+        return self._voxels[..., z0 - self._box.lower[2] : z1 - self._box.lower[2]]
+
+
+def memory_needed(card: Mapping[str, Any]) -> int:
+    """Return the most bytes that making a volume allocates: copying shards, or halving a level."""
+    itemsize = np.dtype(card["dtype"]).itemsize
+    made, shards = card["shard_levels"], sum(map(len, card["shards"].values()))
+    virtual = card["assembly"] == "virtual"
+    halvings = pairwise(card["levels"][made - 1 :])
+    halving = (_halving_bytes(fine, coarse, itemsize) for fine, coarse in halvings)
+    copying = 0 if virtual else _copying_bytes(card, itemsize)
+    return 2**20 + (REFERENCE_BYTES * made * shards if virtual else 0) + max(copying, *halving, 0)
+
+
+def _copying_bytes(card: Mapping[str, Any], itemsize: int) -> int:
+    """Bound one chunk, which deflate may make longer, and the list of a shard's chunks."""
+    shape: Point = tuple(card["levels"][0]["shape"])
+    chunk: Point = tuple(card["levels"][0]["chunk"])
+    chunks = 1
+    for axis in range(3):
+        lowers = {s["lower"][axis] for shards in card["shards"].values() for s in shards}
+        ends = [*sorted(lowers), shape[axis]]
+        chunks *= -(-max(b - a for a, b in pairwise(ends)) // chunk[axis])
+    return 2 * itemsize * Box.at((0, 0, 0), chunk).size + CHUNK_BYTES * chunks
+
+
+def _halving_bytes(fine: Mapping[str, Any], coarse: Mapping[str, Any], itemsize: int) -> int:
+    factor = tuple(b // a for a, b in zip(fine["factor"], coarse["factor"], strict=True))
+    chunk, shape = tuple(coarse["chunk"]), tuple(fine["shape"])
+    slab = Box.at((0, 0, 0), slab_shape([factor], [chunk], shape, itemsize))
+    # A slab may begin and end inside a layer; what is left of one is put before the next.
+    depth: int = min(slab.shape[2] + 2 * (fine["chunk"][2] - 1), shape[2])
+    reading = 2 * itemsize * (slab.size // slab.shape[2]) * depth
+    halving = 12 * slab.size
+    return reading + levels_bytes([factor], [chunk], shape, itemsize, halving)
 
 
 def is_virtual(volume: Path) -> bool:

@@ -14,8 +14,9 @@ import numpy as np
 
 from stitchlib.clean import size_text
 from stitchlib.errors import InputError, Problems
+from stitchlib.memory import card_mb, preview_mb
 from stitchlib.parallel import cores
-from stitchlib.runs import DatasetRun, Run, card_mb
+from stitchlib.runs import DatasetRun, Run
 
 
 def check_run(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -58,8 +59,9 @@ def _needs(run: Run) -> Iterator[str]:
 def _of_dataset(run: DatasetRun) -> tuple[int, int, list[str]]:
     """Return the memory of the largest job (MB), bytes on the disk, and what to tell."""
     finish = run.after([tile.nominal for tile in run.drawn])
-    memory = [card_mb(json.loads(card.text)) for card, _ in run.blocks]
-    memory += [card_mb(json.loads(card.text)) for card, _ in finish.shards]
+    cards = [card for card, _ in (*run.blocks, *finish.shards)]
+    memory = [card_mb(json.loads(c.text)) for c in (*cards, run.place_card, finish.last)]
+    memory.append(preview_mb(json.loads(run.place_card.text)))
     itemsize = np.dtype(run.dataset.dtype).itemsize
     levels = sum(prod(level.shape) for level in finish.plan.levels)
     volume = levels * itemsize * len(run.dataset.channels)
@@ -72,7 +74,7 @@ def _of_dataset(run: DatasetRun) -> tuple[int, int, list[str]]:
     lines.append(f"  jobs: align {len(run.blocks)} ({len(run.pairs)} pairs), place 1")
     lines[1] += f", stitch {len(finish.shards)}, assemble 1"
     lines.append(f"  uncompressed: volume {size_text(volume)}, {shards}")
-    return max(memory, default=0), copies * volume, lines
+    return max(memory), copies * volume, lines
 
 
 def _of_all() -> str:

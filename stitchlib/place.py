@@ -28,6 +28,9 @@ from stitchlib.pairs import Link, pairs_text, read_measured
 from stitchlib.positions import Position, positions_text
 from stitchlib.verdicts import Tiles, describe, reasons, remarks
 
+TILE_BYTES = 2**15
+"""Most that placing takes for a tile: a quarter of it for ten thousand tiles in a grid."""
+
 VERSION = 3
 """Version of the algorithm: raising it makes every run place again."""
 
@@ -375,3 +378,11 @@ def layout_record(
         if link.status in ("ok", "manual")
     )
     return LayoutRecord(sources, alignments)
+
+
+def memory_needed(card: Mapping[str, Any]) -> int:
+    """Return the most bytes that placing takes: a bound by the number of tiles, from measurements.
+
+    Most is the text of the tables, their links, and what the solver adds to its matrix.
+    """
+    return 2**25 + TILE_BYTES * len(card["tiles"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import floor, prod
@@ -28,6 +28,7 @@ from stitchlib.errors import InputError, Problems
 from stitchlib.inputs import Inputs, load_inputs
 from stitchlib.io.files import digest_file, digest_text, read_json
 from stitchlib.layouts import relative_location
+from stitchlib.memory import card_mb, preview_mb, shard_mb
 from stitchlib.neighbours import plan_pairs
 from stitchlib.pairs import Pair
 from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
@@ -35,9 +36,6 @@ from stitchlib.tiles import Dataset, Tile, load_datasets
 
 BLOCK_VOXELS = 10**8
 """Overlaps of so many voxels are work enough for one align job: seconds, to start it a half."""
-
-BASE_MB = 200
-"""What a job takes before it has read a voxel: Python and its libraries."""
 
 
 @dataclass(frozen=True)
@@ -268,25 +266,28 @@ class DatasetRun:
 
     def _check_memory(self, limit: int) -> None:
         for card, _ in self.blocks:
-            needed = card_mb(json.loads(card.text))
-            if needed > limit:
-                raise InputError(
-                    f"resources.mem_mb = {limit}: aligning {card.name} of dataset "
-                    f"{self.dataset.name!r} needs {needed} MB; allow as much, or lower "
-                    "align.max_shift or align.overlap"
-                )
-        # Where tiles will lie is not known yet, but what a shard takes depends little on it.
+            way_out = ", or lower align.max_shift or align.overlap"
+            self._check_job(limit, f"aligning {card.name}", card_mb(json.loads(card.text)), way_out)
+        place_card = json.loads(self.place_card.text)
+        self._check_job(limit, "placing", card_mb(place_card))
+        self._check_job(limit, "drawing the preview", preview_mb(place_card))
+        # Where tiles will lie is not known yet, but what a job takes depends little on it.
         nominal = [tile.nominal for tile in self.drawn]
-        self._check_shards(self._shards(self.volume_plan(nominal), nominal), limit)
+        if any(self._shards(self.volume_plan(nominal), nominal)):
+            self._check_finish(self.after(nominal), limit)
 
-    def _check_shards(self, shards: Iterable[tuple[Card, ShardPlan]], limit: int) -> None:
-        for card, shard in shards:
-            needed = _shard_mb(shard)
-            if needed > limit:
-                raise InputError(
-                    f"resources.mem_mb = {limit}: stitching {card.name} of dataset "
-                    f"{self.dataset.name!r} needs {needed} MB; allow as much, or lower output.chunk"
-                )
+    def _check_finish(self, finish: Finish, limit: int) -> None:
+        way_out = ", or lower output.chunk"
+        for card, shard in finish.shards:
+            self._check_job(limit, f"stitching {card.name}", shard_mb(shard), way_out)
+        self._check_job(limit, "assembling", card_mb(json.loads(finish.last.text)), way_out)
+
+    def _check_job(self, limit: int, what: str, needed: int, way_out: str = "") -> None:
+        if needed > limit:
+            raise InputError(
+                f"resources.mem_mb = {limit}: {what} of dataset {self.dataset.name!r} needs "
+                f"{needed} MB; allow as much{way_out}"
+            )
 
     def write_cards(self) -> None:
         """Write the cards known before the placement."""
@@ -437,7 +438,7 @@ class DatasetRun:
         if key not in self._wanted:
             finish = self.after(self.positions())
             if self.config.mem_mb is not None:
-                self._check_shards(finish.shards, self.config.mem_mb)
+                self._check_finish(finish, self.config.mem_mb)
             for card, _ in finish.shards:
                 card.write(self.folder)
             finish.last.write(self.folder)
@@ -506,22 +507,6 @@ def _search_voxels(pair: Pair, shape: Sequence[int]) -> int:
     return max(1, extent[0] * extent[1] * extent[2])
 
 
-def card_mb(card: Mapping[str, Any]) -> int:
-    """Return the memory that a job takes, MB, from its card's content."""
-    itemsize = np.dtype(card["dtype"]).itemsize
-    if card["stage"] == "align":
-        shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
-        pairs = [Pair.from_json(value) for value in card["pairs"]]
-        rgb = any("luminance" in image for image in card["images"].values())
-        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card, luminance=rgb)
-        return BASE_MB + needed // 2**20
-    return _shard_mb(ShardPlan.from_json(card))
-
-
-def _shard_mb(shard: ShardPlan) -> int:
-    return BASE_MB + stitch.memory_needed(shard) // 2**20
-
-
 def tables_of(folder: str, digest: str) -> list[str]:
     """Return the pair tables that a place job reads."""
     card = read_card(Path(folder, "cards", "place", f"{digest}.json"))
@@ -530,8 +515,16 @@ def tables_of(folder: str, digest: str) -> list[str]:
 
 def place_of(folder: str, digest: str) -> str:
     """Return the placement that a dataset's last job, and its preview, tell of."""
-    card = read_card(Path(folder, "cards", "dataset", f"{digest}.json"))
-    return f"{folder}/records/place.{card['place']}.json"
+    return f"{folder}/records/place.{_place_digest(folder, digest)}.json"
+
+
+def place_card_of(folder: str, digest: str) -> dict[str, Any]:
+    """Return the place job's card, for a dataset's last job and its preview."""
+    return read_card(Path(folder, "cards", "place", f"{_place_digest(folder, digest)}.json"))
+
+
+def _place_digest(folder: str, digest: str) -> str:
+    return str(read_card(Path(folder, "cards", "dataset", f"{digest}.json"))["place"])
 
 
 def shards_of(folder: str, digest: str) -> list[str]:

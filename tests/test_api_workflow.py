@@ -14,10 +14,11 @@ from stitchlib.align import align_block
 from stitchlib.assemble import assemble
 from stitchlib.config import parse_config
 from stitchlib.errors import InputError
+from stitchlib.memory import card_mb
 from stitchlib.pairs import write_measured
 from stitchlib.phantom import Phantom, position_error, write_phantom
 from stitchlib.place import place_dataset, write_placement
-from stitchlib.runs import Run, card_mb
+from stitchlib.runs import Run
 from stitchlib.stitch import stitch_shard
 from tests.workflow import positions, run
 

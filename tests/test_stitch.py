@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from stitchlib import __version__, levels, runs, stitch
+from stitchlib import __version__, levels, memory, stitch
 from stitchlib.assemble import assemble, volume_card
 from stitchlib.cards import read_card
 from stitchlib.core.boxes import Box
@@ -581,7 +581,7 @@ def test_a_shard_takes_no_more_memory_than_it_says(
     # A bound that is far too high would keep jobs from running side by side; it is loosest where
     # many tiles lie on top of each other.
     assert needed < 4 * peak
-    assert runs.card_mb({"stage": "stitch", **plan.as_json()}) == runs.BASE_MB + needed // 2**20
+    assert memory.card_mb({"stage": "stitch", **plan.as_json()}) == memory.BASE_MB + needed // 2**20
 
 
 def test_a_limit_that_stitching_exceeds_is_refused_before_anything_runs(tmp_path):
@@ -597,9 +597,9 @@ def test_a_limit_that_stitching_exceeds_is_refused_before_anything_runs(tmp_path
             }
         )
 
-    refused = r"resources.mem_mb = 210: stitching c0/x0y0z0 of dataset 'stitch' needs (\d+) MB"
+    refused = r"resources.mem_mb = 232: stitching c0/x0y0z0 of dataset 'stitch' needs (\d+) MB"
     with pytest.raises(InputError, match=refused) as refusal:
-        run(210)
+        run(232)
     needed = int(re.search(refused, str(refusal.value))[1])
     with pytest.raises(InputError, match=f"needs {needed} MB"):
         run(needed - 1)
@@ -619,7 +619,7 @@ def test_a_limit_is_looked_at_again_when_tiles_are_placed(tmp_path):
     run.write_cards()
     positions = {"t0": [0, 0, 0], "t1": [290, 290, 0]}
     write_record(run.place_record, [], positions=positions)
-    needed = max(runs.card_mb(card_of(shard)) for _, shard in run.after(run.positions()).shards)
+    needed = max(memory.card_mb(card_of(shard)) for _, shard in run.after(run.positions()).shards)
     limited = replace(run, config=replace(run.config, mem_mb=needed - 1), _wanted={})
     with pytest.raises(InputError, match=f"stitching c0/x0y0z0 .* needs {needed} MB"):
         limited.finish()

@@ -12,7 +12,7 @@ rule assemble:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=fixed_memory(1000),
+        mem_mb=memory,
         runtime=minutes,
     params:
         command=command("assemble"),
@@ -35,6 +35,8 @@ rule preview:
     localrule: True
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory_of_preview,
     params:
         command=command("preview"),
         tiles=tiles_folder,
@@ -56,6 +58,8 @@ rule dataset:
     localrule: True
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory,
     params:
         command=command("dataset"),
     message:

@@ -13,8 +13,9 @@ from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
 from stitchlib.jobs import explain
 from stitchlib.leases import others, take_for_run
+from stitchlib.memory import card_mb, preview_mb
 from stitchlib.progress import show_progress
-from stitchlib.runs import Run, card_mb, place_of, shards_of, tables_of
+from stitchlib.runs import Run, place_card_of, place_of, shards_of, tables_of
 from stitchlib.runtimes import card_minutes
 
 from snakemake.logging import logger
@@ -115,8 +116,9 @@ def memory(wildcards, input, attempt):
     return attempt * (wrapper_mb() + card_mb(card_of(input.card)))
 
 
-def fixed_memory(mb):
-    return lambda wildcards, attempt: attempt * (wrapper_mb() + mb)
+def memory_of_preview(wildcards, attempt):
+    placed = place_card_of(FOLDER.format(**wildcards), wildcards.digest)
+    return attempt * (wrapper_mb() + preview_mb(placed))
 
 
 def minutes(wildcards, input, attempt):

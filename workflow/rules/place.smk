@@ -12,7 +12,7 @@ checkpoint place:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=fixed_memory(2000),
+        mem_mb=memory,
         runtime=minutes,
     params:
         command=command("place"),

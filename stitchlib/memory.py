@@ -1,0 +1,59 @@
+"""The memory that every job states before it runs, from its card alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stitchlib import align, assemble, place, stitch
+from stitchlib.io.parts import Part
+from stitchlib.pairs import Pair
+from stitchlib.plans import ShardPlan
+
+BASE_MB = 200
+"""What a job takes before it has read a voxel: Python and its libraries."""
+
+TOLD_BYTES = 2**15
+"""Most that drawing a tile, or telling of it, takes beside its voxels."""
+
+
+def card_mb(card: Mapping[str, Any]) -> int:
+    """Return the memory that a job takes, MB, from its card's content."""
+    if card["stage"] == "align":
+        shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
+        pairs = [Pair.from_json(value) for value in card["pairs"]]
+        rgb = any("luminance" in image for image in card["images"].values())
+        itemsize = np.dtype(card["dtype"]).itemsize
+        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card, luminance=rgb)
+    elif card["stage"] == "place":
+        needed = place.memory_needed(card)
+    elif card["stage"] == "stitch":
+        return shard_mb(ShardPlan.from_json(card))
+    elif card["stage"] == "assemble":
+        needed = assemble.memory_needed(card)
+    else:
+        needed = TOLD_BYTES * len(card["tiles"])
+    return BASE_MB + needed // 2**20
+
+
+def shard_mb(shard: ShardPlan) -> int:
+    """Return the memory that a stitch job takes, MB, from its plan."""
+    return BASE_MB + stitch.memory_needed(shard) // 2**20
+
+
+def preview_mb(card: Mapping[str, Any]) -> int:
+    """Return the memory that drawing a dataset takes, MB, from its place job's card.
+
+    A plane of compressed files is decoded whole, with all its colours, and the sums that make the
+    luminance of three have 8 bytes.
+    """
+    itemsize = np.dtype(card["dtype"]).itemsize
+    plane = 0
+    for tile in card["tiles"]:
+        part = Part.from_json(tile)
+        voxel = 2 * itemsize * (3 if part.is_colour else 1)
+        voxel += 5 * itemsize + 16 if part.luminance else 0
+        plane = max(plane, tile["shape"][0] * tile["shape"][1] * voxel)
+    return BASE_MB + (TOLD_BYTES * len(card["tiles"]) + plane) // 2**20
