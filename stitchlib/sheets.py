@@ -158,7 +158,8 @@ def _column(name: str) -> Callable[[str], Any]:
             raise ValueError(
                 "must be axes of the file with an index each, e.g. C=1,T=0"
                 if name == "select"
-                else "a name starts with a letter or digit, then letters, digits, '.', '_', '-'"
+                else "a name starts with a letter or digit, then letters, digits, '.', '_', '-'; "
+                "at most 100"
             )
         return text
 

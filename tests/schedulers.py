@@ -82,7 +82,11 @@ def submit(scheduler: str, folder: Path, arguments: list[str]) -> None:
     number = 1000 + len(list(folder.glob("*.job")))
     name = asked.get("N") or asked.get("J")
     script = asked["command"][-1]
-    command = ["sleep", "1000"] if (folder / "hold").exists() else ["/bin/sh", script]
+    command = ["/bin/sh", script]
+    if scheduler == "lsf":  # gives the words to a shell
+        command = ["/bin/sh", "-c", " ".join(asked["command"])]
+    if (folder / "hold").exists():
+        command = ["sleep", "1000"]
     if scheduler == "sge":  # enforces what was asked for, as the real one does
         mem = int(next(w for w in asked["wants"] if w.startswith("h_vmem"))[7:-1])
         command = ["/bin/sh", "-c", f'ulimit -v {mem * 1024}; exec "$@"', "sh", *command]

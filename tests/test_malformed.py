@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tifffile
 
 from stitchlib.config import parse_config
 from stitchlib.errors import InputError
 from stitchlib.io.images import open_image
 from stitchlib.sheets import load_sheet
+from stitchlib.tiling.metadata import stages
 from tests.acquisition import ROOT, Setup, environment
 from tests.malformed import NASTY, files, make
 from tests.test_failures import checksums
@@ -85,9 +88,10 @@ def test_names_that_a_shell_would_take_apart_are_only_names(tmp_path):
 
 
 OUT_OF_NAMES = [n for n in NASTY if n.strip() and not re.fullmatch(r"[A-Za-z0-9._-]+", n)]
+OUTSIDE = [".", "..", "../x", 101 * "x"]
 
 
-@pytest.mark.parametrize("name", [*OUT_OF_NAMES, ".", "..", "--help", "../x", "/x", "a/../x"])
+@pytest.mark.parametrize("name", [*OUT_OF_NAMES, *OUTSIDE, "--help", "/x", "a/../x"])
 @pytest.mark.parametrize("column", ["tile", "channel", "dataset"])
 def test_no_name_leads_out_of_the_results(tmp_path, name, column):
     row = {"dataset": "d", "tile": "t", "channel": "c", "path": "t.npy", "tile_x": "0"}
@@ -99,7 +103,7 @@ def test_no_name_leads_out_of_the_results(tmp_path, name, column):
         load_sheet(sheet, "d", None)
 
 
-@pytest.mark.parametrize("name", [n for n in OUT_OF_NAMES if n != "\ufeff"] + [".", "..", "../x"])
+@pytest.mark.parametrize("name", [n for n in OUT_OF_NAMES if n != "\ufeff"] + OUTSIDE)
 def test_no_dataset_of_the_configuration_leads_out_of_the_results(name):
     with pytest.raises(InputError, match="dataset"):
         parse_config({"dataset": name})
@@ -114,6 +118,18 @@ def test_no_image_runs_code(tmp_path):
     with pytest.raises(InputError, match=r"t\.npy"):
         open_image(tmp_path / "t.npy")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_xml_that_grows_without_end_is_only_a_bad_description(tmp_path):
+    entities = "".join(f'<!ENTITY e{i} "{10 * f"&e{i - 1};"}">' for i in range(1, 12))
+    bomb = f'<?xml version="1.0"?><!DOCTYPE z [<!ENTITY e0 "x">{entities}]>'
+    path = tmp_path / "t.ome.tif"
+    image = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    tifffile.imwrite(path, image, description=f"{bomb}<OME>&e11;</OME>", metadata=None)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert stages(path)
+    assert open_image(path).shape == (8, 8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 def test_every_field_of_a_shell_line_is_quoted():

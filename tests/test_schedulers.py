@@ -33,7 +33,7 @@ class Facility:
     """A folder of work, a profile set for a scheduler, and the scheduler's commands."""
 
     def __init__(self, folder: Path, local: Setup, scheduler: str) -> None:
-        self.setup = local.copy(folder / "work")
+        self.setup = local.copy(folder / "it's my work")
         shutil.rmtree(self.setup.folder / "results")
         shutil.rmtree(self.setup.folder / ".snakemake")
         self.commands = folder / "bin"

@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from scheduler import FOLDER, run, words
+from scheduler import FOLDER, SCHEDULER, run, words
 
 SCRIPT = """\
 #!/bin/sh
@@ -42,7 +42,8 @@ def submit(job):
         seconds=60 * minutes,
         log=FOLDER / f"{name}.log",
     )
-    code, text, errors = run([*command, str(script)])
+    quoted = shlex.quote if SCHEDULER.getboolean("shell", fallback=False) else str
+    code, text, errors = run([*command, quoted(str(script))])
     found = re.search(r"\d[\w.-]*", text)
     if code or not found:
         sys.exit(f"{shlex.join(command)}: {(errors or text).strip()}")
