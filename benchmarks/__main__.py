@@ -25,7 +25,7 @@ def stage_figures(folder: Path) -> Iterator[Figure]:
     """Measure every stage."""
     yield from exactness_figures()
     yield from align_figures(folder / "align")
-    yield from place_figures()
+    yield from place_figures(robust=(10_000,))
     yield from fusion_figures(folder / "fusion")
     yield from workflow_figures(folder / "workflow")
 

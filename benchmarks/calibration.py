@@ -239,12 +239,13 @@ def exactness_figures() -> Iterator[Figure]:
 def _ok_figures(what: str, judged: list[Judged]) -> Iterator[Figure]:
     ok = [link for link in judged if link.confidence >= CERTAIN]
     bad = sum(link.wrong for link in ok)
-    name = f"exactness, {len(judged)} links of {what}: ok, of these wrong"
-    yield Figure(name, f"{len(ok)}, {bad}", "none", bad == 0)
-    signal = [link for link in judged if link.signal]
+    name = f"exactness: {len(judged)} links of {what}"
+    yield Figure(name, f"{bad} wrong of {len(ok)} called ok", "0 wrong", bad == 0)
     if what == "phantoms":
+        signal = [link for link in judged if link.signal]
         share = 100 * sum(link.confidence >= CERTAIN for link in signal) / len(signal)
-        yield Figure.least(f"exactness, {len(signal)} with a signal: ok", share, 98, "%")
+        name = f"exactness: called ok of {len(signal)} whose overlap correlates"
+        yield Figure.least(name, share, 98, "%")
 
 
 def main() -> None:
