@@ -67,7 +67,7 @@ class Figure:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
+    return (f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}").strip()
 
 
 def cpu_seconds(

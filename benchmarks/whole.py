@@ -23,6 +23,7 @@ import yaml
 
 from benchmarks import measure
 from benchmarks.peers import HERE, PEERS, command
+from benchmarks.stages import Figure
 from stitchlib.phantom import Phantom, write_phantom
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -124,18 +125,42 @@ def _table(path: Path) -> dict[str, tuple[float, ...]]:
     return {row["tile"]: tuple(float(row[axis]) for axis in "xyz") for row in rows}
 
 
+def middle(results: list[Result], figure: str) -> float:
+    """Return the median of a cost over the turns of one program."""
+    return statistics.median(getattr(r.cost, figure) for r in results)
+
+
 def line(results: list[Result]) -> str:
     """Return the row of a table for the turns of one program."""
-
-    def middle(figure: str) -> float:
-        return statistics.median(getattr(r.cost, figure) for r in results)
-
     errors = results[0].errors
     return (
-        f"| {results[0].name} | {middle('wall'):.1f} | {middle('cpu'):.1f} "
-        f"| {middle('memory'):.0f} | {errors.max():.2f} | {np.median(errors):.2f} "
+        f"| {results[0].name} | {middle(results, 'wall'):.1f} | {middle(results, 'cpu'):.1f} "
+        f"| {middle(results, 'memory'):.0f} | {errors.max():.2f} | {np.median(errors):.2f} "
         f"| {results[0].size:.0f} |"
     )
+
+
+def goals(name: str, results: dict[str, list[Result]]) -> Iterator[Figure]:
+    """Return what was asked for of the programs on a set, as far as they ran."""
+    workflow, library = (results.get(f"stitchlib {what}") for what in ("workflow", "library"))
+    peers = [rows for program, rows in results.items() if not program.startswith("stitchlib")]
+    if workflow and library and name == "L":
+        more = 100 * (middle(workflow, "wall") / middle(library, "wall") - 1)
+        yield Figure.most(f"{name}: workflow, time over the library's", more, 15, "%")
+    if workflow:
+        memory = middle(workflow, "memory")
+        yield Figure.most(f"{name}: workflow, memory", memory, 1000, "MB")
+    if not peers:
+        return
+    fastest = min(middle(rows, "wall") for rows in peers)
+    if library and name == "S":
+        ratio = fastest / middle(library, "wall")
+        yield Figure.least(f"{name}: library, times as fast as the fastest peer", ratio, 1, "×")
+    elif workflow:
+        ratio = fastest / middle(workflow, "wall")
+        yield Figure.least(f"{name}: workflow, times as fast as the fastest peer", ratio, 2, "×")
+        worst, best = (min(r[0].errors.max() for r in them) for them in ([workflow], peers))
+        yield Figure.most(f"{name}: workflow, largest error, of the best peer's", worst, best, "")
 
 
 def compare(
@@ -161,6 +186,9 @@ def compare(
     print("|---|---|---|---|---|---|---|")
     for rows in results.values():
         print(line(rows), flush=True)
+    print("\n| | measured | goal | met |\n|---|---|---|---|")
+    for figure in goals(name, results):
+        print(figure.row(), flush=True)
     return failed
 
 

@@ -125,3 +125,24 @@ def test_methods_are_compared_against_photons(tmp_path: Path) -> None:
     assert row == "| 2-D | 1000 | 100 % | 0 % | 0 % | 0 % | 0 % | 0 % |"
     plots.against_photons(figures, tmp_path / "photons.png")
     assert (tmp_path / "photons.png").stat().st_size > 10_000
+
+
+def test_goals_of_whole_runs_are_those_of_the_set() -> None:
+    def turns(name: str, wall: float, error: float) -> list[whole.Result]:
+        cost = measure.Cost(wall, 1.0, 500.0)
+        return [whole.Result(name, cost, np.array([0.0, error]), 1.0)] * 3
+
+    results = {
+        "stitchlib workflow": turns("stitchlib workflow", 12.0, 0.5),
+        "stitchlib library": turns("stitchlib library", 10.0, 0.5),
+        "slow": turns("slow", 90.0, 0.25),
+        "quick": turns("quick", 30.0, 0.75),
+    }
+    memory, speed, error = whole.goals("M", results)
+    assert memory.met
+    assert (speed.value, speed.met) == ("2.5 ×", True)
+    assert (error.value, error.goal, error.met) == ("0.5", "≤ 0.25", False)
+    assert [f.value for f in whole.goals("S", results)] == ["500 MB", "3 ×"]
+    ours = {name: rows for name, rows in results.items() if name.startswith("stitchlib")}
+    more, memory = whole.goals("L", ours)
+    assert (more.value, more.met) == ("20 %", False)
