@@ -195,3 +195,37 @@ def test_a_cluster_without_these_commands_is_told(facility: Facility) -> None:
     done = command(facility, "submit", str(script))
     assert done.returncode == 1
     assert re.search(r"[qb]sub: No such file .*is `scheduler` in .*schedulers.ini", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            r"^scheduler = .*",
+            "scheduler = torque",
+            "there is no 'torque'; `scheduler` in .* is one of",
+        ),
+        (
+            r"{name}",
+            "{name} -q {queue}",
+            "`submit`: {queue} is not known; there are {name}, {threads}",
+        ),
+        (
+            r"{name}",
+            "{name} {",
+            "`submit`: .*; there are {name}, {threads}, .* and no other braces",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_told(
+    facility: Facility, old: str, new: str, said: str
+) -> None:
+    settings = facility.profile / "schedulers.ini"
+    text, count = re.subn(old, new, settings.read_text(), flags=re.MULTILINE)
+    assert count
+    settings.write_text(text)
+    script = facility.setup.folder / "job.sh"
+    script.write_text('# properties = {"rule": "align", "threads": 1, "resources": {}}\n')
+    done = command(facility, "submit", str(script))
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{re.escape(str(settings))}: {said}.*\n", done.stderr), done.stderr

@@ -13,8 +13,12 @@ from pathlib import Path
 SETTINGS_FILE = Path(__file__).with_name("schedulers.ini")
 SETTINGS = configparser.ConfigParser(interpolation=None)
 SETTINGS.read(SETTINGS_FILE, encoding="utf-8")
-CLUSTER = SETTINGS["cluster"]
-SCHEDULER = SETTINGS[CLUSTER["scheduler"]]
+try:
+    CLUSTER = SETTINGS["cluster"]
+    SCHEDULER = SETTINGS[CLUSTER["scheduler"]]
+except KeyError as error:
+    known = ", ".join(name for name in SETTINGS.sections() if name != "cluster")
+    sys.exit(f"{SETTINGS_FILE}: there is no {error}; `scheduler` in [cluster] is one of {known}")
 
 FOLDER = Path(".snakemake", "cluster").resolve()
 """For every job a script, what it printed, and its exit status; all nodes see it."""
@@ -22,7 +26,12 @@ FOLDER = Path(".snakemake", "cluster").resolve()
 
 def words(command, **values):
     """Return a command of the scheduler as a list of words."""
-    return [word.format(**values) for word in shlex.split(SCHEDULER[command])]
+    try:
+        return [word.format(**values) for word in shlex.split(SCHEDULER[command])]
+    except (KeyError, IndexError, ValueError) as error:
+        what = f"{{{error.args[0]}}} is not known" if isinstance(error, KeyError) else error
+        known = ", ".join(f"{{{name}}}" for name in values)
+        sys.exit(f"{SETTINGS_FILE}: `{command}`: {what}; there are {known}, and no other braces")
 
 
 def run(command):
