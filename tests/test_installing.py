@@ -48,7 +48,7 @@ def test_a_container_has_the_python_and_the_packages_of_the_project(recipe: str)
     assert project["requires-python"] == f">={version[1]}"
     extras = re.search(r"\[(.*)\]", command(recipe))[1].split(",")
     # Those of environment.yml, which tests/test_environment.py compares with pyproject.toml.
-    assert set(extras) == set(project["optional-dependencies"]) - {"test", "lint"}
+    assert set(extras) == set(project["optional-dependencies"]) - {"test", "lint", "bench"}
     for source, target in copied(recipe).items():
         assert (PROJECT / source).exists()
         assert target == f"/opt/stitchlib/{source}"
