@@ -26,6 +26,8 @@ from stitchlib.core.pyramid import level_factors
 
 SHARD_BYTES = 2**29
 """About the size of a shard: seconds of work for one job, which takes half a second to start."""
+LEAST_SHARD_BYTES = 2**25
+"""What would be one shard is two, for two cores, where each has so much to do."""
 
 SHARD_LEVELS = 3
 """So many levels are made by the shard jobs; the coarser ones are at most 1/64 of the voxels."""
@@ -154,11 +156,13 @@ def auto_shard(
     voxel_size: tuple[float, float, float],
     chunk: Point,
     itemsize: int,
+    extent: Point,
 ) -> Point:
     """Choose the shard: whole stacks along z, square along x and y, of about `SHARD_BYTES`.
 
     A function of what the sheet and the configuration say alone, not of where tiles were placed
-    nor of how many there are, so that a rerun finds the same shards.
+    nor, where there is more than one shard, of how many there are, so that a rerun finds the same
+    shards. What would be one shard is two where that is worth it: it is made anew by every change.
 
     Parameters
     ----------
@@ -172,6 +176,8 @@ def auto_shard(
         Chunk along x, y, z, as configured.
     itemsize : int
         Bytes of a voxel.
+    extent : tuple of int
+        Nominal extent of the volume along x, y, z.
     """
     endless = tuple(2**40 if n > 1 else 1 for n in tile_shape)
     factor = level_factors(endless, voxel_size, SHARD_LEVELS)[-1]
@@ -180,7 +186,12 @@ def auto_shard(
     depth = unit[2] * (-(-tile_shape[2] // unit[2]) + 1)
     plane_bytes = itemsize * (tile_shape[2] if layers == 1 else depth)
     side = (SHARD_BYTES / plane_bytes) ** 0.5
-    return (*(u * max(1, int(side // u)) for u in unit[:2]), depth)
+    sides = [u * max(1, int(side // u)) for u in unit[:2]]
+    single = all(n <= s for n, s in zip(extent, (*sides, depth), strict=True))
+    if single and prod(extent) * itemsize >= 2 * LEAST_SHARD_BYTES:
+        longer = int(extent[1] > extent[0])
+        sides[longer] = unit[longer] * -(-extent[longer] // (2 * unit[longer]))
+    return (*sides, depth)
 
 
 @dataclass(frozen=True, slots=True)

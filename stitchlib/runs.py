@@ -8,6 +8,7 @@ beside a run.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -23,7 +24,7 @@ import numpy as np
 from stitchlib import align, assemble, place, stitch
 from stitchlib.cards import Card, read_card
 from stitchlib.config import Config, parse_config
-from stitchlib.core.boxes import Box, Point
+from stitchlib.core.boxes import Box, Point, hull
 from stitchlib.errors import InputError, Problems
 from stitchlib.inputs import Inputs, load_inputs
 from stitchlib.io.files import digest_file, digest_text, read_json
@@ -36,6 +37,8 @@ from stitchlib.tiles import Dataset, Tile, load_datasets
 
 BLOCK_VOXELS = 10**8
 """Overlaps of so many voxels are work enough for one align job: seconds, to start it a half."""
+LEAST_VOXELS = 2**23
+"""What would be one job is two, for two cores, where each has so much to do."""
 
 
 @dataclass(frozen=True)
@@ -152,17 +155,35 @@ class DatasetRun:
         asked = self.config.align.pairs_per_job
         tiles = self.dataset.tiles
         axes = [axis for axis in range(3) if len({tile.index[axis] for tile in tiles}) > 1]
+        halves = False
         if asked is None and self.pairs:
             shape = [max(tile.shape[axis] for tile in tiles) for axis in range(3)]
-            asked = BLOCK_VOXELS // max(_search_voxels(pair, shape) for pair in self.pairs)
+            voxels = max(_search_voxels(pair, shape) for pair in self.pairs)
+            asked = BLOCK_VOXELS // voxels
+            halves = 2 * LEAST_VOXELS <= len(self.pairs) * voxels <= BLOCK_VOXELS
         if asked is None or not axes or asked < max(2, len(axes)):
             return None
+        if halves:
+            return self._halves()
         side = floor((asked / len(axes)) ** (1 / len(axes)) + 1e-9)
         sides = [side if axis in axes else 1 for axis in range(3)]
         for axis in axes:
             longer = [n + (i == axis) for i, n in enumerate(sides)]
             if len(axes) * prod(longer) <= asked:
                 sides = longer
+        return tuple(sides)
+
+    def _halves(self) -> Point:
+        """Tiles along each grid axis of the blocks where two are work enough for all pairs."""
+        ends = [
+            (min(of), max(of))
+            for of in zip(*(tile.index for tile in self.dataset.tiles), strict=True)
+        ]
+        axis = max(range(3), key=lambda a: ends[a][1] - ends[a][0])
+        sides = [max(abs(end) for end in of) + 1 for of in ends]
+        # Blocks start at multiples of their side, the grid may start anywhere.
+        low, high = ends[axis]
+        sides[axis] = next(n for n in itertools.count(1) if high // n - low // n <= 1)
         return tuple(sides)
 
     def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
@@ -362,8 +383,9 @@ class DatasetRun:
         shape = tuple(max(tile.shape[axis] for tile in tiles) for axis in range(3))
         layers = len({tile.index[2] for tile in tiles})
         itemsize = np.dtype(self.dataset.dtype).itemsize
+        nominal = hull([Box.at(tile.nominal, tile.shape) for tile in tiles])
         shard = output.shard or auto_shard(
-            shape, layers, self.config.voxel_size, output.chunk, itemsize
+            shape, layers, self.config.voxel_size, output.chunk, itemsize, nominal.shape
         )
         return plan_volume(
             [Box.at(p, tile.shape) for p, tile in zip(positions, tiles, strict=True)],

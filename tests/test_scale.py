@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from benchmarks import scale
+from stitchlib import runs
 from stitchlib.io.files import canonical_json
+from stitchlib.plans import auto_shard
 from stitchlib.runs import Run
 from tests.acquisition import Setup
 
@@ -37,6 +39,37 @@ def test_blocks_hold_the_pairs_that_were_asked_for(
     assert sorted(p.pre + p.post for _, pairs in dataset.blocks for p in pairs) == sorted(
         p.pre + p.post for p in dataset.pairs
     )
+
+
+@pytest.mark.parametrize("base", [0, 1, 5])
+def test_pairs_that_are_work_for_two_jobs_are_two_wherever_the_grid_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: int
+) -> None:
+    monkeypatch.setattr(runs, "BLOCK_VOXELS", 10**12)
+    planned(tmp_path / "case", 36)
+    sheet = tmp_path / "case" / "tiles.tsv"
+    head, *rows = [line.split("\t") for line in sheet.read_text().splitlines()]
+    moved = [[*row[:4], str(int(row[4]) + base), row[5]] for row in rows]
+    sheet.write_text("".join("\t".join(row) + "\n" for row in (head, *moved)))
+    config = yaml.safe_load((tmp_path / "case" / "config.yaml").read_text())
+    config |= {"tiles": str(sheet), "results": str(tmp_path / "results")}
+    (dataset,) = Run.of(config).datasets.values()
+    assert sorted(len(pairs) for _, pairs in dataset.blocks) == [27, 33]
+    monkeypatch.setattr(runs, "LEAST_VOXELS", 10**12)
+    (dataset,) = Run.of(config).datasets.values()
+    assert [len(pairs) for _, pairs in dataset.blocks] == [60]
+
+
+def test_a_volume_that_is_work_for_two_jobs_is_two_shards() -> None:
+    def shards(*extent: int) -> tuple[int, ...]:
+        side = auto_shard((1024, 1024, 1), 1, (1.0, 1.0, 1.0), (64, 64, 64), 2, extent)
+        return tuple(-(-n // s) for n, s in zip(extent, side, strict=True))
+
+    assert shards(5000, 5000, 1) == (1, 1, 1)
+    assert shards(6000, 6000, 1) == (2, 1, 1)
+    assert shards(6000, 7000, 1) == (1, 2, 1)
+    assert shards(20000, 6000, 1) == (2, 1, 1)
+    assert shards(20000, 20000, 1) == (2, 2, 1)
 
 
 def test_json_is_the_same_whatever_the_order_and_has_a_line_for_each_member() -> None:
