@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import sys
@@ -13,9 +14,24 @@ from typing import Any
 from stitchlib.errors import InputError, StitchlibError
 from stitchlib.io.planes import stamp
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Of malloc.h."""
+
+
+def _keep_freed() -> None:
+    """Have the C library keep what is freed: pages that are new to a process cost as much as work.
+
+    Up to 64 MiB, and of arrays of less than 4 MiB.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc has it, others do not
+        mallopt(_TRIM_THRESHOLD, 64 << 20)
+        mallopt(_MMAP_THRESHOLD, 4 << 20)
+
 
 def run_job(job: Callable[..., None]) -> None:
     """Call ``job`` with the command line's paths; exit with its message where it fails."""
+    _keep_freed()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         job(*map(Path, sys.argv[1:]))

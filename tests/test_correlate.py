@@ -463,6 +463,14 @@ def test_variances_are_exact_beyond_64_bits():
     assert error[0] == 0
 
 
+def test_nothing_is_transformed_along_an_axis_of_one_voxel():
+    plane = np.zeros((30, 40, 1), np.uint16)
+    for image in (plane, np.asfortranarray(plane), plane[::2, ::2], np.zeros((1, 40, 30))):
+        slowest, *_ = searches.memory_order(image.shape, image.strides)
+        assert image.shape[slowest] == 1
+    assert searches.memory_order((5, 5, 5), (50, 2, 10)) == (0, 2, 1)
+
+
 def test_fast_lengths_are_those_of_the_transforms():
     for least in range(1, 3000):
         assert searches.fast_length(least) == scipy.fft.next_fast_len(least, real=True)

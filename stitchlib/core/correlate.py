@@ -28,7 +28,15 @@ from stitchlib.core.peaks import (
     product,
     score,
 )
-from stitchlib.core.searches import Plan, compared, feasible, make_plan, part_of, reachable
+from stitchlib.core.searches import (
+    Plan,
+    compared,
+    feasible,
+    make_plan,
+    memory_order,
+    part_of,
+    reachable,
+)
 from stitchlib.core.shifts import SearchRange
 from stitchlib.core.spectra import Floats, correlation, cut, fft_error
 from stitchlib.core.surface import Surface, make_surface
@@ -94,7 +102,7 @@ def search(  # noqa: PLR0913 - four keywords say what part of the images was pas
     """
     whole_pre, whole_post = shape_pre or pre.shape, shape_post or post.shape
     possible = feasible(whole_pre, whole_post, search, min_overlap)
-    axes = tuple(int(i) for i in np.argsort([-abs(s) for s in pre.strides], kind="stable"))
+    axes = memory_order(pre.shape, pre.strides)
     plan = make_plan(whole_pre, whole_post, possible, axes)
     boxes = compared(whole_pre, whole_post, possible)
     a, b = centred_images(
@@ -228,10 +236,10 @@ def bytes_needed(
         possible = feasible(tuple(shape_pre), tuple(shape_post), search, ones)
     except NoOverlapError:
         return 0
-    axes = tuple(range(len(ones)))
+    ranks = range(len(ones))
     plans = (
-        make_plan(tuple(shape_pre), tuple(shape_post), possible, order)
-        for order in (axes, axes[::-1])
+        make_plan(tuple(shape_pre), tuple(shape_post), possible, memory_order(shape_pre, strides))
+        for strides in (ranks, ranks[::-1])
     )
     return max(_bytes(plan, itemsize) for plan in plans)
 

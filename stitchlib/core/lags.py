@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import centred_images
-from stitchlib.core.searches import compared, feasible, make_plan, part_of
+from stitchlib.core.searches import compared, feasible, make_plan, memory_order, part_of
 from stitchlib.core.shifts import SearchRange
 from stitchlib.core.spectra import correlation
 from stitchlib.core.surface import make_surface
@@ -74,7 +74,7 @@ def covariances(pre: NDArray[Any], post: NDArray[Any], search: SearchRange, leas
         No displacement has the overlap asked for.
     """
     possible = feasible(pre.shape, post.shape, search, least)
-    axes = tuple(int(i) for i in np.argsort([-abs(s) for s in pre.strides], kind="stable"))
+    axes = memory_order(pre.shape, pre.strides)
     plan = make_plan(pre.shape, post.shape, possible, axes)
     boxes = compared(pre.shape, post.shape, possible)
     a, b = centred_images(

@@ -155,6 +155,14 @@ class Plan:
         return tuple(found)
 
 
+def memory_order(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
+    """Return the axes of an array, slowest in memory first; those of one voxel before all others.
+
+    What runs along the last axis is cheap, and nothing runs along an axis of one voxel.
+    """
+    return tuple(sorted(range(len(shape)), key=lambda d: (shape[d] > 1, -abs(strides[d]))))
+
+
 def make_plan(pre: Point, post: Point, possible: SearchRange, axes: tuple[int, ...]) -> Plan:
     """Plan the search of a range; ``axes`` is the order of the caller's axes, slowest first."""
     box_a, box_b = compared(pre, post, possible)

@@ -154,8 +154,7 @@ def _nbytes(plan: Plan, pieces: Cut, item: int) -> int:
     several = len(pieces.slabs) > 1
     held = planes[0] * rows[0] + planes[1] * rows[1] + several * lengths[0] * lengths[1]
     kept = several * lags[0] * rows[0] * width * item
-    at_once = 1 + SLAB_VOXELS // (max(rows) * lengths[2])
-    plane = at_once * max(rows) * (3 * half * item + 16 * lengths[2])
+    plane = max(SLAB_VOXELS // lengths[2], 1) * (3 * half * item + 16 * lengths[2])
     piece = min(width, pieces.frequencies) * lengths[0] * lengths[1] * (2 * item + 16)
     result = lags[0] * lags[1] * (half * item + lengths[2] * item)
     return int(held * width * item + max(kept, plane, piece) + 2 * result)
@@ -231,13 +230,17 @@ def _pass(
     Returns the sum of squares of the products if wanted.
     """
     n, kind = part.stop - part.start, found.dtype
-    # Made once: memory that is new to the process costs as much as a transform.
-    spectra_a, spectra_b = (
-        np.empty((n, max(s.stop - s.start for s in planes), image.data.shape[1]), kind)
+    # Made once, and in one piece, which the C library rather keeps for the next pair of images:
+    # memory that is new to the process costs as much as a transform.
+    shapes = [
+        (n, max(s.stop - s.start for s in planes), image.data.shape[1])
         for image, planes in zip(
             (a, b), zip(*((s.a, s.b) for s in pieces.slabs), strict=True), strict=True
         )
-    )
+    ]
+    size = math.prod(shapes[0])
+    both = np.empty(size + math.prod(shapes[1]), kind)
+    spectra_a, spectra_b = both[:size].reshape(shapes[0]), both[size:].reshape(shapes[1])
     total = np.zeros((n, *pieces.lengths[:2]), kind) if len(pieces.slabs) > 1 else None
     square = 0.0
     known = slice(0, 0)
@@ -275,12 +278,11 @@ def _transform_rows(
     # In the order of the memory, whichever of the two axes that is.
     axis, order = (0, (1, 2, 0)) if pieces.turned else (2, (0, 1, 2))
     values = np.zeros((0, 0, 0), found.real.dtype)
-    for slab in slabs((found.shape[1], rows, length)):
-        at = slice(wanted.start + slab.start, wanted.start + slab.stop)
-        planes = at.stop - at.start
-        if values.transpose(order).shape[0] != planes:
-            shape = (length, planes, rows) if pieces.turned else (planes, rows, length)
-            values = np.zeros(shape, values.dtype)
+    for planes, across in _blocks(found.shape[1], rows, length):
+        at = slice(wanted.start + planes.start, wanted.start + planes.stop), across
+        size = (planes.stop - planes.start, across.stop - across.start)
+        if values.transpose(order).shape[:2] != size:
+            values = np.zeros((length, *size) if pieces.turned else (*size, length), values.dtype)
         inner = values.transpose(order)[..., :columns]
         if image.narrow:
             # Exact in float32, and without an array in between.
@@ -288,7 +290,16 @@ def _transform_rows(
         else:
             inner[...] = image.centred(at)
         done = scipy.fft.rfft(values, axis=axis)
-        found[:, slab] = (done if pieces.turned else done.transpose(2, 0, 1))[part]
+        found[:, planes, across] = (done if pieces.turned else done.transpose(2, 0, 1))[part]
+
+
+def _blocks(planes: int, rows: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """Yield planes, and rows of them, that are transformed together."""
+    if rows * length <= SLAB_VOXELS:
+        yield from ((some, slice(0, rows)) for some in slabs((planes, rows, length)))
+        return
+    for plane in range(planes):
+        yield from ((slice(plane, plane + 1), some) for some in slabs((rows, length)))
 
 
 def _transformed(spectra: NDArray[Any], begin: int, lengths: Point) -> NDArray[Any]:
