@@ -5,6 +5,8 @@ Each result is compared with the plain way; there are no limits of time.
 
 from __future__ import annotations
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from stitchlib.core.blend import blend, weights
 from stitchlib.core.boxes import Box
 from stitchlib.core.pyramid import halve
+from stitchlib.io.deflate import deflated
 from stitchlib.io.hdf5 import ChunkRow, copy_chunks, create_dataset
 
 SHAPE = (192, 128, 32)
@@ -45,6 +48,13 @@ def test_halve(benchmark, slab):
     x, y, z = SHAPE
     blocks = slab.reshape(x // 2, 2, y // 2, 2, z // 2, 2).astype(np.int64)
     np.testing.assert_array_equal(found, (blocks.sum(axis=(1, 3, 5)) + 4) // 8)
+
+
+def test_deflate(benchmark):
+    rng = np.random.default_rng(0)
+    voxels = rng.poisson(3000, 64**3).astype("<u2")
+    planes = np.ascontiguousarray(voxels.view(np.uint8).reshape(-1, 2).T)
+    assert zlib.decompress(benchmark(deflated, planes)) == planes.tobytes()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ Axes are (x, y, z) here and (z, y, x) in the file.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point
-
-try:
-    from isal import isal_zlib
-
-    _deflate: Callable[[Any, int], bytes] = isal_zlib.compress
-except ImportError:  # a platform without isal's wheels: slower, the voxels are the same
-    _deflate = zlib.compress
+from stitchlib.io.deflate import deflated
 
 
 def create_dataset(
@@ -112,14 +105,20 @@ class ChunkRow:
 
     def _put(self, stack: NDArray[Any]) -> None:
         planes = slice(self._filled, self._filled + len(stack))
+        shuffle = self._dataset.shuffle
+        values = stack.view(f"<u{stack.dtype.itemsize}") if shuffle else stack
         for number in range(len(self._fill)):
             # Axes: z, chunk along y, y in it, chunk along x, x in it.
             row = self._row[:, :, number].transpose(2, 0, 3, 1, 4)[planes]
-            values = _byte(stack, number) if self._dataset.shuffle else stack
             for y, y_chunks, height in _parts(stack.shape[1], row.shape[2]):
                 for x, x_chunks, width in _parts(stack.shape[2], row.shape[4]):
                     target = row[:, y_chunks, :height, x_chunks, :width]
-                    np.copyto(target, values[:, y, x].reshape(target.shape), casting="unsafe")
+                    part = values[:, y, x].reshape(target.shape)
+                    if shuffle:
+                        # The cast takes the lowest byte that is left.
+                        np.right_shift(part, 8 * number, out=target, casting="unsafe")
+                    else:
+                        target[...] = part
         self._filled = planes.stop
 
     def _write(self) -> None:
@@ -140,10 +139,10 @@ class ChunkRow:
         # Chunks of one value are many where a mosaic has gaps; most others show in a few voxels.
         few = voxels[:, :: max(1, voxels.shape[1] // 61)]
         if np.any(few != first) or np.any(voxels != first):
-            return _deflate(chunk, 1)
+            return deflated(chunk)
         value = first.tobytes()
         if value not in self._constant:
-            self._constant[value] = _deflate(chunk, 1)
+            self._constant[value] = deflated(chunk)
         return self._constant[value]
 
 
@@ -151,12 +150,6 @@ def row_bytes(chunk: Point, shape: Point, itemsize: int) -> int:
     """Return the bytes that a `ChunkRow` takes for a box of ``shape``, axes (x, y, z)."""
     columns, rows = (-(-n // side) for n, side in zip(shape[:2], chunk[:2], strict=True))
     return columns * rows * math.prod(chunk) * itemsize
-
-
-def _byte(stack: NDArray[Any], number: int) -> NDArray[Any]:
-    """Return integers whose lowest byte is that byte of the voxels; a cast to uint8 takes it."""
-    integers = stack.view(f"<u{stack.dtype.itemsize}")
-    return np.right_shift(integers, 8 * number) if number else integers
 
 
 def _parts(n: int, side: int) -> Iterator[tuple[slice, slice, int]]:
