@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from benchmarks import measure
-from benchmarks.peers import HERE, PEERS, command
+from benchmarks.peers import HERE, PEERS, command, environment
 from benchmarks.stages import Figure
 from stitchlib.phantom import Phantom, write_phantom
 
@@ -74,11 +74,13 @@ def make(name: str, folder: Path) -> Path:
 
 def programs(data: Path, out: Path, environments: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield name and command of everything that can take the set."""
+    # As the README installs it: Snakemake loads all plugins that the tests need at every start.
+    python = str(environment("stitchlib", ("--editable", f"{PROJECT}[workflow]"), environments))
     workflow = ["-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
     files = ["--configfile", str(data / "config.yaml"), "--cores", "2"]
-    yield "stitchlib workflow", [sys.executable, *workflow, *files]
+    yield "stitchlib workflow", [python, *workflow, *files]
     library = [str(HERE / "stitchlib_.py"), str(data), str(out)]
-    yield "stitchlib library", [sys.executable, *library]
+    yield "stitchlib library", [python, *library]
     dimensions = json.loads((data / "set.json").read_text())["dimensions"]
     for peer in PEERS:
         if dimensions in peer.dimensions:

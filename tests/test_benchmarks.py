@@ -1,6 +1,7 @@
 """The benchmarks run, and say what they measured."""
 
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
 
@@ -46,7 +47,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_our_programs_run_on_a_set_and_are_compared_with_its_truth(tiny: Path) -> None:
     data = whole.make("tiny", tiny)
     out = tiny / "out"
-    ours = [p for p in whole.programs(data, out, tiny) if p[0].startswith("stitchlib")]
+    python = tiny / "stitchlib" / "bin" / "python"  # in place of an environment of its own
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (tiny / "stitchlib" / ".installed").touch()
+    ours = list(itertools.islice(whole.programs(data, out, tiny), 2))  # the others get installed
     assert [name for name, _ in ours] == ["stitchlib workflow", "stitchlib library"]
     for name, words in ours:
         result = whole.run(name, words, data, out)

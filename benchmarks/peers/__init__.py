@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +48,18 @@ PEERS = (
 
 def command(peer: Peer, environments: Path, data: Path, out: Path) -> list[str]:
     """Return what runs a peer on a set; installs it where it is not there yet."""
-    folder = environments / peer.name
+    python = environment(peer.name, peer.requirements, environments)
+    return [str(python), str(HERE / f"{peer.program}.py"), str(data), str(out)]
+
+
+def environment(name: str, requirements: Sequence[str], environments: Path) -> Path:
+    """Return the Python of an environment of its own; makes it where it is not there yet."""
+    folder = environments / name
     python = folder / "bin" / "python"
     done = folder / ".installed"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *peer.requirements], check=True)
+        subprocess.run([*pip, *requirements], check=True)
         done.touch()
-    return [str(python), str(HERE / f"{peer.program}.py"), str(data), str(out)]
+    return python
