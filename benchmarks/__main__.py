@@ -1,6 +1,6 @@
 """Every stage against its goal, as the table of docs/benchmarks.md.
 
-``python -m benchmarks [FOLDER]`` takes about five minutes, and 2 GB in FOLDER for a while.
+``python -m benchmarks [FOLDER]`` takes three minutes of CPU, and 2 GB in FOLDER for a while.
 ``python -m benchmarks --scale [TILES ...]`` measures planning and scheduling instead.
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import runpy
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
     sys.argv = sys.argv[1:]
@@ -15,4 +16,7 @@ if __name__ == "__main__":
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     finally:
         spent = resource.getrusage(resource.RUSAGE_SELF)
-        print(spent.ru_utime + spent.ru_stime, spent.ru_maxrss, file=sys.stderr)
+        # Its own ru_maxrss would begin with that of the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        print(spent.ru_utime + spent.ru_stime, peak, file=sys.stderr)

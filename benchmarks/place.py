@@ -68,6 +68,8 @@ def place_figures(
             f"place: {tiles} tiles, robust, 10 % of links wrong",
             f"{seconds:.1f} s CPU; {kept} of {bad.sum()} wrong links believed; "
             f"{astray} of {solution.placed.sum()} placed tiles off by more than a voxel",
+            "no tile off",
+            astray == 0,
         )
 
 
