@@ -26,8 +26,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(PYTEST) -m "not slow"
 
+# By groups: the tests that share a SLURM cluster stay on one core, and start first.
 test-slow: $(VENV)/.test
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --dist loadgroup
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .

@@ -166,6 +166,10 @@ class Setup:
         (self.folder / "data" / "tiles.tsv").write_text("\n".join(lines) + "\n")
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
 
+    @property
+    def datasets(self) -> list[str]:
+        return sorted({dataset for dataset, _ in self.tiles})
+
     # Runs
 
     def command(self, *args: str) -> list[str]:
@@ -186,13 +190,12 @@ class Setup:
         return subprocess.Popen(
             self.command(*args),
             cwd=cwd or self.folder,
-            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=environment(),
             # What runs the tests may ignore Ctrl-C, as a shell's background jobs do.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-            **options,
+            **{"stdout": subprocess.PIPE, **options},
         )
 
     def run(self, *args: str, cwd: Path | None = None, fails: bool = False) -> Ran:

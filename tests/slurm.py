@@ -9,12 +9,14 @@ on Ctrl-C.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -33,7 +35,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdSpoolDir={folder}/spool.%n
@@ -53,11 +55,13 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePass={folder}/munge.socket
 AccountingStoragePort={dbd}
+AccountingStoreFlags=job_comment
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-# A node that is silent for so many seconds is down; back as soon as it answers.
+# A node that is silent for so many seconds is down; back as soon as it answers. Its jobs start
+# elsewhere when their credential has expired (cred_expire, usually 120 s).
 SlurmdTimeout=10
 ReturnToService=2
 KillWait=2
@@ -83,18 +87,27 @@ PidFile={folder}/slurmdbd.pid
 
 def why_not() -> str:
     """Install what is missing where that is allowed; tell why there can be no cluster, or ''."""
-    missing = _missing()
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        install = ["apt-get", "install", "-qy", "--no-install-recommends", *PACKAGES]
-        for command in (["apt-get", "update", "-q"], install):
-            subprocess.run(command, env=environment, capture_output=True, check=False)
-        missing = _missing()
     if os.geteuid() != 0:
         return "a SLURM of one's own needs root"
+    said = ""
+    # Tests beside each other install once: the others wait, and find everything there.
+    with (Path(tempfile.gettempdir()) / "slurm-packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _missing() and shutil.which("apt-get"):
+            said = _install()
+    missing = _missing()
     if missing:
-        return f"no {', '.join(missing)}; Debian has them in {' '.join(PACKAGES)}"
+        return f"no {', '.join(missing)}; Debian has them in {' '.join(PACKAGES)}. {said}".strip()
     return ""
+
+
+def _install() -> str:
+    """Install the packages without starting their services; return what went wrong, or ''."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    install = ["apt-get", "install", "-qy", "--no-install-recommends", *PACKAGES]
+    for command in (["apt-get", "update", "-q"], install):
+        done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    return done.stderr[-500:] if done.returncode else ""
 
 
 def _missing() -> list[str]:
@@ -114,7 +127,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def until(true: Callable[[], object], what: str, seconds: float = 120) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = 600) -> None:
     """Wait for something; an error that says what never came."""
     end = time.monotonic() + seconds
     while not true():
@@ -147,6 +160,16 @@ class Cluster:
 
     def start(self) -> None:
         """Bring everything up; returns when both nodes take jobs."""
+        try:
+            self._start()
+        except (TimeoutError, RuntimeError):
+            # Somebody took a port that was free a moment ago; that happens once at most.
+            self.stop()
+            self._daemons.clear()
+            shutil.rmtree(self.folder)
+            self._start()
+
+    def _start(self) -> None:
         self.folder.mkdir(parents=True)
         self.folder.chmod(0o755)
         (self.folder / "state").mkdir()
@@ -171,7 +194,7 @@ class Cluster:
         self._start_munge()
         self._start_database(ports["db"])
         self._daemon("slurmdbd", "slurmdbd", "-D")
-        until(
+        self._until(
             lambda: (
                 "test" in self.command("sacctmgr", "-n", "list", "cluster", check=False)
                 or self.command("sacctmgr", "-i", "add", "cluster", "test", check=False)
@@ -179,10 +202,10 @@ class Cluster:
             "slurmdbd",
         )
         self._daemon("slurmctld", "slurmctld", "-D")
-        until(lambda: "main" in self.command("sinfo", "-h", check=False), "slurmctld")
+        self._until(lambda: "main" in self.command("sinfo", "-h", check=False), "slurmctld")
         for node in NODES:
             self.start_node(node)
-        until(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes")
+        self._until(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes")
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"
@@ -193,7 +216,7 @@ class Cluster:
             for name in ("key-file", "socket", "pid-file", "log-file", "seed-file")
         )
         self._daemon("munged", "munged", "--foreground", "--force", "--num-threads=10", *words)
-        until((self.folder / "munge.socket").exists, "munged")
+        self._until((self.folder / "munge.socket").exists, "munged")
 
     def _start_database(self, port: int) -> None:
         data = self.folder / "database"
@@ -209,25 +232,42 @@ class Cluster:
             *("database", "mariadbd", *options, f"--socket={self.folder}/db", f"--port={port}"),
             *("--bind-address=127.0.0.1", f"--init-file={self.folder}/users.sql"),
         )
-        until(lambda: _listens(port), "the database")
+        self._until(lambda: _listens(port), "the database")
 
-    def _daemon(self, name: str, *words: str) -> None:
+    def _daemon(self, name: str, *words: str, **environment: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._daemons[name] = subprocess.Popen(
-                words, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                words,
+                env={**self.environment, **environment},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
+
+    def _until(self, true: Callable[[], object], what: str) -> None:
+        """Wait for something, but not when one of the daemons has ended."""
+
+        def alive() -> object:
+            ended = [name for name, daemon in self._daemons.items() if daemon.poll() is not None]
+            if ended:
+                raise RuntimeError(f"{', '.join(ended)} ended{self.logs()}")
+            return true()
+
+        until(alive, what)
 
     def start_node(self, node: str) -> None:
         """Start a node, or start it again."""
-        self._daemon(node, "slurmd", "-D", "-N", node)
+        self._daemon(node, "slurmd", "-D", "-N", node, SLURMD_NODENAME=node)
 
     def kill_node(self, node: str) -> None:
         """Let a node vanish as in a power cut: its daemon, and whatever runs there."""
-        self._daemons[node].kill()
+        pids = list(self._processes(f"SLURMD_NODENAME={node}"))
+        # All stand still before the first one dies: who watched it die would tell the controller.
+        for how in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, how)
         self._daemons[node].wait()
-        for pid in self._processes(f"SLURMD_NODENAME={node}"):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
     def states(self) -> dict[str, str]:
         """Return the state of every node."""

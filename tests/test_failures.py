@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,8 @@ class Drill:
         return ran
 
     def remember(self) -> None:
-        for pattern in ("pairs/*.tsv", "shards/*/*.h5"):
-            for path in self.setup.files(pattern):
+        for dataset, pattern in product(self.setup.datasets, ("pairs/*.tsv", "shards/*/*.h5")):
+            for path in self.setup.files(pattern, dataset):
                 self.kept.setdefault(path, path.stat().st_ino)
 
     def complete(self) -> tuple[int, ...]:
@@ -103,8 +104,9 @@ class Drill:
         return ran.counts
 
     def check(self) -> None:
-        volume, wanted = self.setup.volume(), self.undisturbed.volume()
-        assert same(volume, wanted), different(volume, wanted)
+        for dataset in self.setup.datasets:
+            volume, wanted = self.setup.volume(dataset), self.undisturbed.volume(dataset)
+            assert same(volume, wanted), different(volume, wanted)
         assert checksums(self.setup.folder / "data") == self.inputs
         now = {path: path.stat().st_ino for path in self.kept}
         assert now == self.kept
