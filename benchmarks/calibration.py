@@ -43,7 +43,7 @@ FIT_SEED = 1_000_000
 CHECK_SEED = 2_000_000
 TEST_SEED = 0
 """Where the seeds of the fit, of the check and of the tests begin; they never meet."""
-LINKS = 150
+LINKS = 60
 """Links of each kind for the fit, unless told otherwise."""
 CHECKED = 400
 """Links of each kind for the check."""
@@ -73,7 +73,7 @@ Numbers = tuple[float, float, float]
 def _views(link: PhantomLink) -> list[tuple[Numbers, bool]]:
     """Return features and rightness of every filtered view of a link."""
     return [
-        (view.features.numbers(), not wrong(link, view.evidence.refined))
+        (view.features.numbers(), not wrong(link, view.refined))
         for view in weighings(link.pre, link.post, link.search, link.least)
         if not any(view.features.border)
     ]
@@ -100,6 +100,8 @@ def collect(links: int, processes: int) -> list[list[tuple[Numbers, bool]]]:
 def fit(links: list[list[tuple[Numbers, bool]]]) -> tuple[float, ...]:
     """Fit the gates by maximum likelihood, slopes positive, with a weak prior.
 
+    A stated standard error is worth no more than it says, however few links disagree.
+
     Of the views of a link the surest counts, as in `register`: so fit and choice take turns.
     A wrong link weighs as much as `CAUTION` right ones.
 
@@ -124,13 +126,14 @@ def fit(links: list[list[tuple[Numbers, bool]]]) -> tuple[float, ...]:
         parameters = scipy.optimize.minimize(
             loss, parameters, method="Nelder-Mead", options={"maxiter": 8000, "maxfev": 8000}
         ).x
-    return tuple(round(float(v), 2) for v in (*parameters[:2], *np.exp(parameters[2:])))
+    steady = min(1.0, np.exp(parameters[4]))
+    return tuple(round(float(v), 2) for v in (*parameters[:2], *np.exp(parameters[2:4]), steady))
 
 
 def _log(parameters: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Log-probability of being right for rows of features."""
     gates = parameters[:2] + np.exp(parameters[2:4]) * numbers[:, :2]
-    margin = np.maximum(0.05, np.exp(parameters[4]) * numbers[:, 2])
+    margin = np.maximum(0.05, min(1.0, np.exp(parameters[4])) * numbers[:, 2])
     within = np.log(scipy.special.erf(margin / np.sqrt(2)))
     return np.asarray(within - np.logaddexp(0, -gates).sum(axis=1))
 

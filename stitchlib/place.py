@@ -31,10 +31,10 @@ from stitchlib.verdicts import Tiles, describe, reasons, remarks
 TILE_BYTES = 2**15
 """Most that placing takes for a tile: a quarter of it for ten thousand tiles in a grid."""
 
-VERSION = 3
+VERSION = 4
 """Version of the algorithm: raising it makes every run place again."""
 
-_LEAST_ERROR, _MOST_ERROR = 0.05, 1.0
+_LEAST_ERROR, _MOST_ERROR = 0.02, 1.0
 """Standard errors of links are taken to be within these, voxels: what is not known better."""
 
 log = logging.getLogger(__name__)

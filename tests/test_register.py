@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 
-from stitchlib.core.agreement import preference, steadiness
+from stitchlib.core.agreement import preference
 from stitchlib.core.coarse import COARSE_FROM
 from stitchlib.core.filters import binned, has_content
 from stitchlib.core.register import register, register_bytes
 from stitchlib.core.shifts import SearchRange
+from stitchlib.core.subvoxel import as_normal, place
 from stitchlib.phantom import Phantom
 from stitchlib.phantom.links import HOPELESS, KINDS, faint_mosaic, mosaic_links, phantom_link
 
 OK = 0.99
 # The goal is one wrong link of a thousand over all kinds, none where there is no signal, and 2 %
-# missed. A handful of blobs in noise has too few parts that could agree: more of these are missed.
-MOST_MISSED = {"blobs": 0.1}
+# missed. Of a handful of blobs in noise a little more is missed.
+MOST_MISSED = {"blobs": 0.05}
 QUICK = 6
 SLOW = 100
 
@@ -61,9 +63,9 @@ def test_many_links(kind: str, record_property: Callable[[str, object], None]) -
     assert len(missed) <= MOST_MISSED.get(kind, 0.02) * signal
 
 
-# The goal is that 90 % are ok. With a read noise of 3.0 and of 2.6 photons it is less.
+# The goal is that 90 % are ok: with a read noise of 2.6 photons all are, with 3.0 it is less.
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "least_ok"), [(1, 0.3), (2, 0.75)])
+@pytest.mark.parametrize(("seed", "least_ok"), [(1, 0.7), (2, 0.9)])
 def test_faint_mosaics_are_put_together(seed: int, least_ok: float) -> None:
     off, ok = [], []
     for link in mosaic_links(faint_mosaic(seed)):
@@ -74,7 +76,7 @@ def test_faint_mosaics_are_put_together(seed: int, least_ok: float) -> None:
         off.append(np.abs(np.subtract(match.refined, link.truth)).max())
         ok.append(match.confidence >= OK)
     assert max(np.array(off)[ok]) <= 1
-    assert np.mean(np.array(off) <= 1) > 0.95
+    assert max(off) <= 1
     assert np.mean(ok) >= least_ok
 
 
@@ -95,7 +97,8 @@ def test_a_large_faint_overlap_is_known_by_its_size() -> None:
     assert link.true_ncc() < 0.01
     match = register(link.pre, link.post, link.search, least=link.least)
     assert np.abs(np.subtract(match.refined, link.truth)).max() <= 1
-    assert match.confidence >= OK
+    # The goal is that it is ok, too; links of repeated texture can stand out as much and be wrong.
+    assert match.confidence >= 0.98
 
 
 def test_a_link_sure_in_z_only_says_so() -> None:
@@ -145,7 +148,8 @@ def errors_over_stated(kinds: Iterable[str], seeds: range) -> np.ndarray:
 
 def test_stated_errors_are_honest() -> None:
     ratio = errors_over_stated(("clean", "noise", "photons", "vignetting"), range(15))
-    assert 0.6 < np.mean(ratio < 1) < 0.8
+    # Three standard errors of so few links.
+    assert abs(np.mean(ratio < 1) - 0.683) < 0.12
     assert np.mean(ratio < 2) > 0.88
 
 
@@ -226,19 +230,68 @@ def test_memory_is_stated_honestly(seed: int) -> None:
     assert measured <= stated
 
 
-def test_parts_of_an_overlap_say_where_they_want_it() -> None:
+def shifted(noise: float, *, gain: float = 1.0, cut: bool = False) -> tuple[np.ndarray, ...]:
+    """Return two noisy images of blobs, the second (10.3, 6.6) voxels on; where cut, its borders
+    cut the only blobs."""
     rng = np.random.default_rng(2)
+    x, y = np.mgrid[:120, :120].astype(float)
+    centres = [(10.0, 40.0)] if cut else rng.uniform(0, 120, (80, 2))
+    scene = [
+        sum(np.exp(-((x + dx - u) ** 2 + (y + dy - v) ** 2) / 18) for u, v in centres)
+        for dx, dy in ((0, 0), (0.3, -0.4))
+    ]
+    pre, post = scene[0][:100, :100], gain * scene[1][10:110, 7:107] + 5
+    return tuple(part + noise * rng.normal(size=part.shape) for part in (pre, post))
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.5])
+@pytest.mark.parametrize("step", [1, 2])
+def test_parts_of_a_voxel_are_told(gain: float, step: int) -> None:
+    found = place(*shifted(0.02, gain=gain), (10, 7), (True, True), step=step, width=1.0)
+    np.testing.assert_allclose(found.moves, (0.3, -0.4), atol=0.02)
+    assert max(found.spread()) < 0.05
+    assert min(found.margins(found.moves)) > 10
+    # From a voxel beside it they want to be a voxel farther.
+    beside = place(*shifted(0.02, gain=gain), (9, 7), (True, True), step=step, width=1.0)
+    assert beside.moves[0] > 1
+    assert beside.margins((0.0, beside.moves[1]))[0] == 0.0
+
+
+def test_a_blob_that_the_border_cuts_does_not_hold_its_place() -> None:
+    """The image that shows more of it is the brighter one: neither gain nor border may hide it."""
+    found = place(*shifted(0.005, cut=True), (10, 7), (True, True), width=1.0)
+    np.testing.assert_allclose(found.moves, (0.3, -0.4), atol=0.1)
+
+
+def test_axes_that_are_not_searched_are_left_alone() -> None:
+    found = place(*shifted(0.02), (10, 7), (False, True), width=1.0)
+    assert found.moves[0] == 0
+    assert found.errors[0] == np.inf
+    assert found.moves[1] == pytest.approx(-0.4, abs=0.02)
+    assert place(*shifted(0.02), (10, 7), (False, False)).errors == (np.inf, np.inf)
+
+
+@pytest.mark.parametrize(("width", "noise"), [(0.0, 0.4), (1.0, 1.5), (2.0, 1.5)])
+def test_errors_of_a_place_are_those_that_are_made(width: float, noise: float) -> None:
+    """Noise by noise, over the same scene; smoothed noise is alike in neighbours."""
+    rng = np.random.default_rng(4)
     scene = scipy.ndimage.gaussian_filter(rng.normal(size=(120, 120)), 2)
-    pre, post = scene[:100, :100], scene[10:110, 7:107]
-    pre, post = (part + 0.05 * rng.normal(size=part.shape) for part in (pre, post))
-    (x, sure_x), (y, sure_y) = steadiness(pre, post, (10, 7), (True, True))
-    assert max(abs(x), abs(y)) < 0.2
-    assert min(sure_x, sure_y) > 5
-    # One voxel too low along x: there it should be one more.
-    (x, _), (y, _) = steadiness(pre, post, (9, 7), (True, True))
-    assert x > 0.5
-    assert abs(y) < 0.2
-    assert steadiness(pre, post, (10, 7), (False, True))[0] == (0.0, np.inf)
+    scene /= scene.std()
+    off, stated = [], []
+    for _ in range(60):
+        pre, post = scene[:100, :100], scene[10:110, 7:107]
+        pre, post = (part + noise * rng.normal(size=part.shape) for part in (pre, post))
+        found = place(pre, post, (10, 7), (True, True), width=width)
+        off.append(found.moves)
+        stated.append(found.errors)
+    assert np.median(stated) == pytest.approx(np.sqrt(np.mean(np.square(off))), rel=0.2)
+
+
+def test_deviations_of_few_blocks_are_worth_less() -> None:
+    for freedom, deviations in itertools.product((1.0, 3.0, 10.0, 1e6), (0.5, 2.0, 6.0)):
+        rarity = 2 * scipy.stats.t.sf(deviations, freedom)
+        expected = scipy.stats.norm.isf(rarity / 2)
+        assert as_normal(deviations, freedom) == pytest.approx(expected, rel=0.06)
 
 
 def test_preference_asks_every_part_of_a_large_overlap() -> None:

@@ -23,19 +23,12 @@ from stitchlib.core.boxes import Point
 
 _BLOCK = 3
 """Voxels along an axis over which errors are summed, for images that are not smoothed."""
-STEP = 2
-"""Voxels to the neighbours: one is within what is right."""
 PART_VOXELS = 1 << 17
 """So much of an overlap is looked at in one go, from its centre outwards."""
 _MOST_PARTS = 64
 """No more of it is looked at."""
 _PLAIN = 10.0
 """Standard deviations from which no more of the overlap is looked at."""
-
-_INTERPOLATION = 0.013
-"""Error of the interpolated peak where there is no noise, voxels (measured on phantoms)."""
-_WELL = 0.1
-"""Standard error from which no more of the overlap is looked at, voxels."""
 
 Windows = list[tuple[int, int]]
 
@@ -60,10 +53,10 @@ def preference(
         Standard deviations; infinite where the two have no voxel in common to compare.
     """
     gain = square = 0.0
-    windows = _common(pre.shape, post.shape, (best, other))
+    windows = common(pre.shape, post.shape, (best, other))
     if windows is None:
         return math.inf
-    for part in _parts(windows):
+    for part in central_parts(windows):
         more = _preference(pre, post, best, other, part, width)
         gain, square = gain + more[0], square + more[1]
         if gain > 0 and gain >= _PLAIN * math.sqrt(square):
@@ -92,23 +85,23 @@ def _preference(
 
 def _variance(products: NDArray[np.float32], width: float) -> float:
     """Return the variance of a sum of products that are alike in neighbours."""
-    block = _BLOCK + round(2 * width)
-    for axis in range(products.ndim):
-        products = _block_sums(products, block, axis)
-    return float(np.vdot(products, products))
+    sums = block_sums(products, _BLOCK + round(2 * width))
+    return float(np.vdot(sums, sums))
 
 
-def _block_sums(values: NDArray[np.float32], block: int, axis: int) -> NDArray[np.float32]:
-    """Sum blocks of neighbours along an axis; the last one may be smaller."""
-    line = np.moveaxis(values, axis, 0)
-    found = line[::block].copy(order="K")
-    for i in range(1, block):
-        piece = line[i::block]
-        found[: len(piece)] += piece
-    return np.moveaxis(found, 0, axis)
+def block_sums(values: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """Sum blocks of so many neighbours along every axis; the last ones may be smaller."""
+    for axis in range(values.ndim):
+        line = np.moveaxis(values, axis, 0)
+        found = line[::block].copy(order="K")
+        for i in range(1, min(block, len(line))):
+            piece = line[i::block]
+            found[: len(piece)] += piece
+        values = np.moveaxis(found, 0, axis)
+    return values
 
 
-def _common(shape_pre: Point, shape_post: Point, displacements: Sequence[Point]) -> Windows | None:
+def common(shape_pre: Point, shape_post: Point, displacements: Sequence[Point]) -> Windows | None:
     """Return first and end voxel of post, per axis, that all displacements compare."""
     windows = []
     for n, m, along in zip(shape_pre, shape_post, zip(*displacements, strict=True), strict=True):
@@ -119,7 +112,7 @@ def _common(shape_pre: Point, shape_post: Point, displacements: Sequence[Point])
     return windows
 
 
-def _parts(windows: Windows) -> list[Windows]:
+def central_parts(windows: Windows) -> list[Windows]:
     """Halve windows until a part is small enough; the most central parts come first."""
     parts = [windows]
     while math.prod(b - a for a, b in parts[0]) > PART_VOXELS:
@@ -148,91 +141,3 @@ def _centred(image: NDArray[Any], windows: Windows, by: Point) -> NDArray[np.flo
     found = part.astype(np.float32)
     found -= found.mean(dtype=np.float64)
     return found
-
-
-def steadiness(
-    pre: NDArray[Any], post: NDArray[Any], best: Point, axes: tuple[bool, ...], width: float = 0.0
-) -> tuple[tuple[float, float], ...]:
-    """Return where along each axis the parts of the overlap want a displacement, and how surely.
-
-    Were the misfit a parabola about the true place, t voxels off and with a standard error of σ,
-    the preferences over the displacements s = 2 voxels below and above were (s ± 2 t) / (2 σ).
-
-    Returns
-    -------
-    tuple of (float, float)
-        Per axis t and 1 / σ, voxels. Axes that are not searched (``axes`` false) and those along
-        which nothing can be compared have 0 and infinity.
-    """
-    found = []
-    for axis, searched in enumerate(axes):
-        sides = [
-            preference(pre, post, best, (*best[:axis], best[axis] + step, *best[axis + 1 :]), width)
-            for step in ((-STEP, STEP) if searched else ())
-        ]
-        known = [side for side in sides if not math.isinf(side)]
-        steady = sum(known) / len(known) if known else math.inf
-        place = 0.0
-        if len(known) == len(sides) > 0 and steady > 0:
-            place = max(-1.0, min(1.0, (known[0] - known[1]) / (2 * steady))) * STEP / 2
-        found.append((place, steady))
-    return tuple(found)
-
-
-def standard_errors(
-    pre: NDArray[Any], post: NDArray[Any], best: Point, axes: tuple[bool, ...], width: float = 0.0
-) -> tuple[float, ...]:
-    """Return the standard error of a refined displacement along each axis, voxels.
-
-    The top of a parabola through the fits C at s = -1, 0 and 1 voxels, (C₁ - C₋₁) / 2 B with
-    B = 2 C₀ - C₁ - C₋₁, errs as its numerator does: that is a sum over the voxels as in
-    `preference`. What a part of a large overlap says is taken for as good as what the others say.
-
-    Returns
-    -------
-    tuple of float
-        Infinite along axes that are not searched (``axes`` false), and where it cannot be told.
-    """
-    return tuple(
-        _standard_error(pre, post, best, axis, width) if searched else math.inf
-        for axis, searched in enumerate(axes)
-    )
-
-
-def _standard_error(
-    pre: NDArray[Any], post: NDArray[Any], best: Point, axis: int, width: float
-) -> float:
-    three = [(*best[:axis], best[axis] + step, *best[axis + 1 :]) for step in (0, -1, 1)]
-    windows = _common(pre.shape, post.shape, three)
-    if windows is None:
-        return math.inf
-    bend = square = 0.0
-    seen = 0
-    for part in _parts(windows):
-        more = _bend(pre, post, three, part, width)
-        bend, square = bend + more[0], square + more[1]
-        seen += math.prod(b - a for a, b in part)
-        if bend > 0 and math.sqrt(square) <= 2 * _WELL * bend:
-            break
-    if bend <= 0:
-        return math.inf
-    share = seen / math.prod(b - a for a, b in windows)
-    return math.hypot(math.sqrt(square * share) / (2 * bend), _INTERPOLATION)
-
-
-def _bend(
-    pre: NDArray[Any], post: NDArray[Any], three: list[Point], windows: Windows, width: float
-) -> tuple[float, float]:
-    """Return B of `standard_errors` within windows of post, and the variance of C₁ - C₋₁."""
-    b = _centred(post, windows, (0,) * post.ndim)
-    here, before, after = (_centred(pre, windows, d) for d in three)
-    norms = [float(np.vdot(a, a)) for a in (here, before, after)]
-    if min(norms) <= 0:
-        return 0.0, 0.0
-    before *= np.float32(math.sqrt(norms[0] / norms[1]))
-    after *= np.float32(math.sqrt(norms[0] / norms[2]))
-    fit = float(np.vdot(b, here))
-    bend = 2 * fit - float(np.vdot(b, before)) - float(np.vdot(b, after))
-    rest = b - np.float32(fit / norms[0]) * here
-    rest *= after - before
-    return bend, _variance(rest, width)

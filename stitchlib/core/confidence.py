@@ -35,7 +35,7 @@ class Features:
     chance: float
     """Log-likelihood above the highest peak that unrelated images would give."""
     margin: tuple[float, ...]
-    """Standard errors, by the parts of the overlap, to where it would be a voxel off; per axis."""
+    """Standard deviations, by the parts of the overlap, until it is a voxel off; per axis."""
     border: tuple[bool, ...]
     """Whether it is on the border of the range, per axis."""
     rival: float
@@ -43,16 +43,18 @@ class Features:
     infinite where there is none."""
 
     @classmethod
-    def of(cls, evidence: Evidence, steady: tuple[tuple[float, float], ...], rival: float) -> Self:
-        """Put together what was found."""
-        margin = tuple(
-            max(0.0, 1 - abs(place - (fine - whole))) * surely
-            for (place, surely), fine, whole in zip(
-                steady, evidence.refined, evidence.displacement, strict=True
-            )
-        )
+    def of(cls, evidence: Evidence, margin: Sequence[float], rival: float) -> Self:
+        """Put together what was found; margins of axes that are not searched do not matter."""
         return cls(
-            evidence.odds, evidence.odds_axis, evidence.chance, margin, evidence.border, rival
+            evidence.odds,
+            evidence.odds_axis,
+            evidence.chance,
+            tuple(
+                math.inf if math.isinf(odds) else value
+                for odds, value in zip(evidence.odds_axis, margin, strict=True)
+            ),
+            evidence.border,
+            rival,
         )
 
     @classmethod
@@ -89,7 +91,7 @@ class Features:
     @classmethod
     def hopeless(cls, evidence: Evidence) -> Self:
         """Return those of a peak that unrelated images would have: nothing else is asked."""
-        return cls.of(evidence, ((0.0, 0.0),) * len(evidence.displacement), 0.0)
+        return cls.of(evidence, (0.0,) * len(evidence.displacement), 0.0)
 
     def together(self, rough: Features, border: tuple[bool, ...]) -> Features:
         """Return what a decision at full resolution and the coarse one it follows say together."""
@@ -130,10 +132,10 @@ def _bounded(value: float) -> float:
     return max(_LEAST, min(_MOST, value)) / 5
 
 
-GATES = ((-2.76, 2.41), (-2.55, 6.81))
+GATES = ((-2.99, 2.33), (-3.56, 22.81))
 """Constant and slope of the logistic functions of distance and chance."""
-STEADY = 0.72
-"""What a standard error that the parts of an overlap state is worth: they are fewer than counted.
+STEADY = 1.0
+"""What a standard error that the parts of an overlap state is worth, 1 at most.
 
 These five numbers are made by benchmarks/calibration.py.
 """

@@ -22,8 +22,6 @@ ABOUT = 2
 """Voxels about the best displacement that are no other one; how exactly it is known there is told
 by the parts of the overlap."""
 _MOST = 0.9999
-_FARTHEST = 0.75
-"""Voxels from the highest entry to the top of the peak, at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,10 +32,8 @@ class Evidence:
     """Entry of the lags."""
     displacement: Point
     """Post corner minus pre corner, voxels."""
-    refined: tuple[float, ...]
-    """The same with parts of a voxel."""
     ncc: float
-    """NCC there, as interpolated between integers it may be higher."""
+    """NCC there."""
     chance: float
     """Log-likelihood of the peak above that of the highest that unrelated images would give."""
     odds: float
@@ -66,12 +62,10 @@ def weigh(lags: Lags, at: Point | None = None) -> Evidence:
     level = -0.5 * independent * np.log1p(-positive * positive)
     rest = level - level[index]
     searched = max(1.0, ncc.size / min(ncc.size, max(1.0, _lobe(ncc, index))))
-    moves = np.add(index, _fractions(ncc, index))
     rival = _rival(ncc, beside)
     return Evidence(
         index,
         tuple(o + i for o, i in zip(lags.lower, index, strict=True)),
-        tuple(float(o + m) for o, m in zip(lags.lower, moves, strict=True)),
         top,
         float(level[index]) - math.log(searched),
         _log_odds(rest, beside),
@@ -154,43 +148,3 @@ def _highest_around(values: Floats) -> Floats:
         np.maximum(line[1:], old[:-1], out=line[1:])
         np.maximum(line[:-1], old[1:], out=line[:-1])
     return found
-
-
-def _fractions(ncc: Floats, index: Point) -> list[float]:
-    """Return how far from an entry the top of its peak is, per axis: at most 0.75.
-
-    It is that of a Gaussian through the entry and all its neighbours, diagonal ones too: a peak
-    may be oblong along no axis. Axes along which the entry is on the border stay at 0.
-    """
-    axes = [d for d, (i, n) in enumerate(zip(index, ncc.shape, strict=True)) if 0 < i < n - 1]
-    found = [0.0] * ncc.ndim
-    if not axes:
-        return found
-    window = tuple(slice(i - 1, i + 2) if d in axes else i for d, i in enumerate(index))
-    near = ncc[window]
-    slope, bend = _parabola(np.log(near) if near.min() > 0 else near)
-    if np.linalg.eigvalsh(bend)[0] > 0:
-        moves = np.linalg.solve(bend, slope)
-    else:
-        own = np.diag(bend)
-        moves = np.where(own > 0, slope / np.where(own > 0, own, 1.0), 0.0)
-    for axis, move in zip(axes, moves, strict=True):
-        found[axis] = max(-_FARTHEST, min(_FARTHEST, float(move)))
-    return found
-
-
-def _parabola(near: Floats) -> tuple[Floats, Floats]:
-    """Return slope and minus the second derivatives at the middle of three values per axis."""
-    step = np.eye(near.ndim, dtype=int)
-
-    def at(by: NDArray[np.int_]) -> float:
-        return float(near[tuple(1 + by)])
-
-    slope, bend = np.zeros(near.ndim), np.zeros((near.ndim, near.ndim))
-    for i, one in enumerate(step):
-        slope[i] = (at(one) - at(-one)) / 2
-        bend[i, i] = 2 * at(0 * one) - at(one) - at(-one)
-        for j, other in enumerate(step[:i]):
-            mixed = at(one - other) + at(other - one) - at(one + other) - at(-one - other)
-            bend[i, j] = bend[j, i] = mixed / 4
-    return slope, bend

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.agreement import PART_VOXELS, preference, standard_errors, steadiness
+from stitchlib.core.agreement import PART_VOXELS, preference
 from stitchlib.core.boxes import Point
 from stitchlib.core.coarse import COARSE_FROM, DECIDE_ON, around, central, coarse, factors
 from stitchlib.core.confidence import CERTAIN, Features, apart, confidence, reason
@@ -25,6 +25,7 @@ from stitchlib.core.mips import combined, projections, without
 from stitchlib.core.peaks import Measure, score
 from stitchlib.core.searches import feasible
 from stitchlib.core.shifts import SearchRange
+from stitchlib.core.subvoxel import place
 from stitchlib.errors import NoOverlapError
 
 Method = Literal["auto", "exact", "mip"]
@@ -33,10 +34,23 @@ first, decided at full resolution, and exact where that leaves a doubt; ``"mip"`
 maximum projections along all axes, decided at full resolution. Of images that are planes,
 projections tell nothing: ``"mip"`` is ``"auto"`` there."""
 
+_FINE = 1.0
+"""Width of the Gaussian, at least, with which parts of a voxel are told: noise between
+neighbouring voxels says nothing about them."""
+_WIDEST = 2.0
+"""Width of the Gaussian, at most, with which a displacement must agree."""
+_FARTHEST = 0.75
+"""Voxels from a whole displacement to the refined one, at most."""
 CLEAR = 0.9999
 """Confidence from which no other filter is tried."""
 Filter = tuple[float, bool]
-FILTERS: tuple[Filter, ...] = ((0.0, False), (1.0, True), (2.0, True), (2.0, False))
+FILTERS: tuple[Filter, ...] = (
+    (0.0, False),
+    (1.0, False),
+    (1.0, True),
+    (2.0, True),
+    (2.0, False),
+)
 """Width of the Gaussian in voxels, and whether shading is taken off; in the order of trying.
 
 Images as they are tell the most where there is little noise; light smoothing takes independent
@@ -230,9 +244,9 @@ def _decided(
     fine = _surest(weighings(*parts, shifted, ones, filters=filters))
     features = fine.features.together(rough, fine.evidence.border)
     found = tuple(d + k for d, k in zip(fine.evidence.displacement, moved, strict=True))
-    refined = tuple(d + k for d, k in zip(fine.evidence.refined, moved, strict=True))
-    evidence = replace(fine.evidence, displacement=found, refined=refined)
-    return Weighing(fine.view, evidence, fine.error, features, *confidence(features))
+    refined = tuple(d + k for d, k in zip(fine.refined, moved, strict=True))
+    evidence = replace(fine.evidence, displacement=found)
+    return Weighing(fine.view, evidence, refined, fine.error, features, *confidence(features))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,6 +255,8 @@ class Weighing:
 
     view: Filter
     evidence: Evidence
+    refined: tuple[float, ...]
+    """Displacement with parts of a voxel."""
     error: tuple[float, ...]
     features: Features
     confidence: float
@@ -261,18 +277,31 @@ def weighings(
         a, b = (filtered(image, width, flat=flat) for image in (pre, post))
         evidence = weigh(covariances(a, b, search, least), at)
         if evidence.chance < 0:
+            at_all = tuple(map(float, evidence.displacement))
             unknown, unsure = (math.inf,) * pre.ndim, (0.0,) * pre.ndim
-            yield Weighing(view, evidence, unknown, Features.hopeless(evidence), 0.0, unsure)
+            hopeless = Features.hopeless(evidence)
+            yield Weighing(view, evidence, at_all, unknown, hopeless, 0.0, unsure)
             continue
         searched = tuple(not math.isinf(odds) for odds in evidence.odds_axis)
-        steady = steadiness(a, b, evidence.displacement, searched, width)
+        here = evidence.displacement
         rival = math.inf
         if evidence.rival is not None:
-            rival = preference(a, b, evidence.displacement, evidence.rival, width)
-        features = Features.of(evidence, steady, rival)
-        inside = tuple(s and not b for s, b in zip(searched, evidence.border, strict=True))
-        error = standard_errors(a, b, evidence.displacement, inside, width)
-        yield Weighing(view, evidence, error, features, *confidence(features))
+            rival = preference(a, b, here, evidence.rival, width)
+        fine = place(pre, post, here, searched, width=max(_FINE, width), flat=True)
+        moves = tuple(
+            0.0 if end else max(-_FARTHEST, min(_FARTHEST, move))
+            for move, end in zip(fine.moves, evidence.border, strict=True)
+        )
+        # What is as large as a few voxels is to say the same as details, which noise can make up.
+        wide = min(_WIDEST, width + 1)
+        broad = place(pre, post, here, searched, step=2, width=wide, flat=flat)
+        margins = map(min, fine.margins(moves), broad.margins(moves))
+        error = tuple(
+            math.inf if end else e for e, end in zip(fine.spread(), evidence.border, strict=True)
+        )
+        features = Features.of(evidence, tuple(margins), rival)
+        refined = tuple(d + m for d, m in zip(here, moves, strict=True))
+        yield Weighing(view, evidence, refined, error, features, *confidence(features))
 
 
 def _match(view: Weighing, pixels: Images, measure: Measure) -> Match:
@@ -280,7 +309,7 @@ def _match(view: Weighing, pixels: Images, measure: Measure) -> Match:
     windows = _windows(pixels, evidence.displacement)
     return Match(
         evidence.displacement,
-        evidence.refined,
+        view.refined,
         score(*windows, measure),
         windows[0].size,
         view.error,
@@ -319,7 +348,8 @@ def register_bytes(shape_pre: Point, shape_post: Point, search: SearchRange, ite
     """
     sizes = math.prod(shape_pre), math.prod(shape_post)
     filters = 4 * (sum(sizes) + 3 * max(sizes))
-    agreement = 6 * 4 * min(PART_VOXELS, max(sizes))
+    # Both images before and after the filter, and the fields of least squares made of either.
+    agreement = 32 * 4 * min(PART_VOXELS, max(sizes))
     exact = bytes_needed(shape_pre, shape_post, search, itemsize)
     view = 4 * sum(sizes) + bytes_needed(shape_pre, shape_post, search, 4)
     return max(exact, view, filters) + agreement
