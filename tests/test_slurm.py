@@ -142,6 +142,23 @@ def test_jobs_are_lost_at_every_stage(cluster, tmp_path):
     assert ["Exceeded job memory limit" in log.read_text() for log in logs] == [True] * 4
 
 
+def test_nodes_vanish_at_every_stage(cluster, tmp_path):
+    drill = Drill(tmp_path, undisturbed(tmp_path / "whole", "d"))
+    since = time.time()
+
+    def vanish(_: str, node: str) -> None:
+        cluster.kill_node(node)
+        slurm.until(lambda: cluster.states()[node].startswith("down"), f"{node} to be missed")
+        cluster.start_node(node)
+
+    text = struck(drill, vanish, "d")
+    # SLURM started the jobs elsewhere, and Snakemake saw nothing of it.
+    states = accounted(cluster, since)
+    assert {stage for stage, state in states if state == "NODE_FAIL"} == {*STAGES}
+    assert {state for _, state in states} == {"NODE_FAIL", "COMPLETED"}
+    assert "Error in rule" not in text
+
+
 def struck(drill: Drill, blow: Callable[[str, str], object], dataset: str) -> str:
     """Run with a blow to a job of every stage of a dataset; return what is said."""
     for stage in STAGES:
