@@ -39,7 +39,7 @@ def test_check_tells_what_a_run_needs(work, capsys):
     assert "jobs: align 4 (4 pairs), place 1, stitch " in text
     levels = 68 * 68 * 8 + 34 * 34 * 8 + 17 * 17 * 8
     assert f"volume {2 * 2 * levels / 1000:.0f} kB, and as much for the shards" in text
-    assert "memory: up to 20" in text
+    assert "memory: up to 232 MB" in text
     assert "free" in text
     assert text.endswith("Nothing is refused.\n")
 
