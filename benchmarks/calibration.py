@@ -43,7 +43,7 @@ FIT_SEED = 1_000_000
 CHECK_SEED = 2_000_000
 TEST_SEED = 0
 """Where the seeds of the fit, of the check and of the tests begin; they never meet."""
-LINKS = 60
+LINKS = 150
 """Links of each kind for the fit, unless told otherwise."""
 CHECKED = 400
 """Links of each kind for the check."""

@@ -132,7 +132,7 @@ def _bounded(value: float) -> float:
     return max(_LEAST, min(_MOST, value)) / 5
 
 
-GATES = ((-2.99, 2.33), (-3.56, 22.81))
+GATES = ((-2.56, 2.35), (-1.27, 4.13))
 """Constant and slope of the logistic functions of distance and chance."""
 STEADY = 1.0
 """What a standard error that the parts of an overlap state is worth, 1 at most.
