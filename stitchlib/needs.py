@@ -60,8 +60,9 @@ def _of_dataset(run: DatasetRun) -> tuple[int, int, list[str]]:
     """Return the memory of the largest job (MB), bytes on the disk, and what to tell."""
     finish = run.after([tile.nominal for tile in run.drawn])
     cards = [card for card, _ in (*run.blocks, *finish.shards)]
-    memory = [card_mb(json.loads(c.text)) for c in (*cards, run.place_card, finish.last)]
-    memory.append(preview_mb(json.loads(run.place_card.text)))
+    placing = json.loads(run.place_card.text)
+    memory = [card_mb(json.loads(c.text)) for c in (*cards, finish.last)]
+    memory += [card_mb(placing), preview_mb(placing)]
     itemsize = np.dtype(run.dataset.dtype).itemsize
     levels = sum(prod(level.shape) for level in finish.plan.levels)
     volume = levels * itemsize * len(run.dataset.channels)

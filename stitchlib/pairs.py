@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -62,6 +62,20 @@ class Pair:
             SearchRange(tuple(value["lower"]), tuple(value["upper"])),
             value["min_overlap"],
         )
+
+
+def reach(pre: Sequence[int], post: Sequence[int], axis: int, lower: Sequence[int]) -> list[int]:
+    """Return the extent of the part of a post tile that the pre tile reaches, voxels.
+
+    ::
+
+        pre    |--------------------|
+        post             |--------------------|     least displacement, ``lower``
+                         |  reach   |
+    """
+    found = list(post)
+    found[axis] = max(1, pre[axis] - lower[axis])
+    return found
 
 
 @dataclass(frozen=True, slots=True)

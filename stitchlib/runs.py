@@ -31,7 +31,7 @@ from stitchlib.io.files import digest_file, digest_text, read_json
 from stitchlib.layouts import relative_location
 from stitchlib.memory import card_mb, preview_mb, shard_mb
 from stitchlib.neighbours import plan_pairs
-from stitchlib.pairs import Pair
+from stitchlib.pairs import Pair, reach
 from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
 from stitchlib.tiles import Dataset, Tile, load_datasets
 
@@ -158,7 +158,7 @@ class DatasetRun:
         halves = False
         if asked is None and self.pairs:
             shape = [max(tile.shape[axis] for tile in tiles) for axis in range(3)]
-            voxels = max(_search_voxels(pair, shape) for pair in self.pairs)
+            voxels = max(prod(reach(shape, shape, p.axis, p.search.lower)) for p in self.pairs)
             asked = BLOCK_VOXELS // voxels
             halves = 2 * LEAST_VOXELS <= len(self.pairs) * voxels <= BLOCK_VOXELS
         if asked is None or not axes or asked < max(2, len(axes)):
@@ -520,13 +520,6 @@ class DatasetRun:
                 "shards": shards,
             },
         )
-
-
-def _search_voxels(pair: Pair, shape: Sequence[int]) -> int:
-    """Voxels of one image that the search of a pair compares."""
-    extent = list(shape)
-    extent[pair.axis] = max(1, shape[pair.axis] - pair.search.lower[pair.axis])
-    return max(1, extent[0] * extent[1] * extent[2])
 
 
 def tables_of(folder: str, digest: str) -> list[str]:

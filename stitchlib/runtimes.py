@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from stitchlib.core.boxes import AXES
+from stitchlib.pairs import reach
+
 START_SECONDS = 600
 """To start Python on a node, from a file system that many jobs start from."""
 
@@ -42,18 +45,10 @@ def _align(card: Mapping[str, Any]) -> float:
 
 
 def _compared(pair: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> int:
-    """Return the voxels of the part of the post tile that the pre tile reaches, and of the range.
-
-    ::
-
-        pre    |--------------------|
-        post             |--------------------|     least displacement
-                         |  reach   | + range
-    """
-    axis, lower, upper = "xyz".index(pair["axis"]), pair["lower"], pair["upper"]
-    reach = list(shapes[pair["post"]])
-    reach[axis] = max(1, shapes[pair["pre"]][axis] - lower[axis])
-    return prod(n + b - a for n, a, b in zip(reach, lower, upper, strict=True))
+    """Return the voxels of what the pre tile reaches of the post tile, and of the range."""
+    lower, upper = pair["lower"], pair["upper"]
+    extent = reach(shapes[pair["pre"]], shapes[pair["post"]], AXES.index(pair["axis"]), lower)
+    return prod(n + b - a for n, a, b in zip(extent, lower, upper, strict=True))
 
 
 def _place(card: Mapping[str, Any]) -> float:

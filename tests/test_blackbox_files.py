@@ -10,7 +10,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 import stitchlib as st
 from stitchlib.errors import StitchlibError
+from tests.traced import traced
 
 Array = NDArray[Any]
 REFUSED = (StitchlibError, ValueError)
@@ -217,13 +217,9 @@ def test_a_slice_reads_only_its_slice(tmp_path: Path, suffix: str) -> None:
     stack.flush()
     del stack
     axis = 0 if suffix == ".npy" else 2
-    tracemalloc.start()
-    try:
-        part = st.Source(str(path)).slice_along_axis(coordinate=40, axis=axis)
-        image = pixels(part)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    image, peak = traced(
+        lambda: pixels(st.Source(str(path)).slice_along_axis(coordinate=40, axis=axis))
+    )
     assert image.shape == (1024, 1024)
     assert image[(7, 9) if axis == 0 else (9, 7)] == 5
     assert peak < 32e6  # of 64 MB

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -23,6 +22,7 @@ from stitchlib.core.correlate import (
 )
 from stitchlib.core.windows import Sums
 from stitchlib.errors import InputError, NoOverlapError
+from tests.traced import traced
 
 DTYPES = ["u1", "u2", ">u2", "i2", "i4", "u4", "f4", ">f4", "f8"]
 LENGTHS = {1: 24, 2: 8, 3: 5}
@@ -363,12 +363,8 @@ def test_memory_is_stated_honestly(shape, lower, upper, large, order, kind):
     ranges = SearchRange(lower, upper)
     stated = bytes_needed(shape, shape, ranges, 2)
     zero, one = (0,) * len(shape), (1,) * len(shape)
-    tracemalloc.start()
-    try:
-        search(pre, post, ranges, measure="ncc", nominal=zero, min_overlap=one)
-        measured = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    rules = {"measure": "ncc", "nominal": zero, "min_overlap": one}
+    _, measured = traced(search, pre, post, ranges, **rules)
     assert measured <= stated
     if large:
         assert stated <= 3 * measured
@@ -428,12 +424,7 @@ def test_large_overlaps_are_searched_in_half_their_size(monkeypatch):
     post = np.roll(pre.T, (1, -2, 3), (0, 1, 2)).T
     ranges = SearchRange(tuple(-m for m in reach), reach)
     rules = {"measure": "ncc", "nominal": (0, 0, 0), "min_overlap": (1, 1, 1)}
-    tracemalloc.start()
-    try:
-        peak = search(pre, post, ranges, **rules)
-        measured = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak, measured = traced(search, pre, post, ranges, **rules)
     overlap = 2 * 77 * 640 * 300
     assert peak.displacement == (-3, 2, -1)
     assert measured <= bytes_needed(shape, shape, ranges, 2)

@@ -9,7 +9,6 @@ import json
 import resource
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -29,6 +28,7 @@ from stitchlib.pairs import Link, write_measured
 from stitchlib.phantom import Phantom, write_phantom
 from stitchlib.plans import ShardPlan
 from stitchlib.runs import Run
+from tests.traced import traced
 from tests.workflow import PROJECT
 
 SHAPE = (300, 200, 70)
@@ -74,12 +74,7 @@ def test_assembling_takes_no_more_memory_than_it_says(
     card = made(tmp_path / "in", chunk, shard_levels, count, how)
     shards, volume = tmp_path / "in" / "shards", tmp_path / "in" / "volume.h5"
     assembly.assemble(card, "0" * 12, shards, volume)
-    tracemalloc.start()
-    try:
-        assembly.assemble(card, "0" * 12, shards, volume)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    _, peak = traced(assembly.assemble, card, "0" * 12, shards, volume)
     needed = assembly.memory_needed(card)
     assert peak <= needed, f"{peak / needed:.2f} of {needed}"
     assert needed < 2**20 + 4 * peak
@@ -112,12 +107,7 @@ def test_placing_takes_no_more_memory_than_it_says(tmp_path):
             for index, name in names.items()
         ],
     }  # fmt: skip
-    tracemalloc.start()
-    try:
-        place.place_dataset(card, tmp_path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    _, peak = traced(place.place_dataset, card, tmp_path)
     assert peak <= place.memory_needed(card)
     assert memory.card_mb(card) == memory.BASE_MB + place.memory_needed(card) // 2**20
 

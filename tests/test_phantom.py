@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from stitchlib.core.boxes import Box
 from stitchlib.core.texture import render_tissue, shot_noise
 from stitchlib.errors import InputError
 from stitchlib.phantom import Phantom, position_error, whole, write_phantom
+from tests.traced import traced
 
 QUIET = {"photons": math.inf, "read_noise": 0.0}
 SMALL = {"tile_shape": (40, 36, 12), "overlap": 16, "jitter": (3, 3, 1)}
@@ -342,12 +342,7 @@ def test_a_failed_write_leaves_no_half_file_and_no_sheet(tmp_path, monkeypatch):
 def test_a_tile_needs_the_memory_of_few_copies(shape):
     phantom = Phantom(tile_shape=shape)
     phantom.tile((0, 0), "c0")
-    tracemalloc.start()
-    try:
-        phantom.tile((0, 0), "c0")
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    _, peak = traced(phantom.tile, (0, 0), "c0")
     copies = peak / (4 * math.prod(shape))
     # Light in float32, tile in uint16, and what the stripes need, which does not grow with z.
     assert copies < 2.2

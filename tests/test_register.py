@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tracemalloc
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -19,6 +18,7 @@ from stitchlib.core.shifts import SearchRange
 from stitchlib.core.subvoxel import as_normal, place
 from stitchlib.phantom import Phantom
 from stitchlib.phantom.links import HOPELESS, KINDS, faint_mosaic, mosaic_links, phantom_link
+from tests.traced import traced
 
 OK = 0.99
 # The goal is one wrong link of a thousand over all kinds, none where there is no signal, and 2 %
@@ -221,12 +221,7 @@ def test_the_coarse_level_agrees_with_the_exact_search(photons: float) -> None:
 def test_memory_is_stated_honestly(seed: int) -> None:
     link = phantom_link("noise", seed, size=1.5)
     stated = register_bytes(link.pre.shape, link.post.shape, link.search, 2)
-    tracemalloc.start()
-    try:
-        register(link.pre, link.post, link.search, least=link.least)
-        measured = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    _, measured = traced(register, link.pre, link.post, link.search, least=link.least)
     assert measured <= stated
 
 

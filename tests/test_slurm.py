@@ -207,7 +207,8 @@ def interrupt_every_stage(cluster: slurm.Cluster, drill: Drill) -> None:
         # What waits may be of an earlier stage: the node has room for two jobs, of any.
         slurm.until(
             lambda stage=stage: (
-                ("RUNNING", stage) in queue(cluster) and states(cluster) == {"PENDING", "RUNNING"}
+                ("RUNNING", stage) in (jobs := queue(cluster))
+                and states(jobs) == {"PENDING", "RUNNING"}
             ),
             f"jobs of {stage}",
         )
@@ -216,7 +217,9 @@ def interrupt_every_stage(cluster: slurm.Cluster, drill: Drill) -> None:
             released.touch()
         process.wait()
         # Only a Snakemake that had no time to do something about them leaves jobs behind.
-        assert states(cluster) == ({"PENDING", "RUNNING"} if how == signal.SIGKILL else set())
+        assert states(queue(cluster)) == (
+            {"PENDING", "RUNNING"} if how == signal.SIGKILL else set()
+        )
         drill.remember()
         drill.disarm()
         released.touch()
@@ -225,9 +228,9 @@ def interrupt_every_stage(cluster: slurm.Cluster, drill: Drill) -> None:
             drill.setup.run("--unlock")
 
 
-def states(cluster: slurm.Cluster) -> set[str]:
-    """Return states of the jobs that wait or run."""
-    return {state for state, _ in queue(cluster)}
+def states(jobs: set[tuple[str, str]]) -> set[str]:
+    """Return the states in a queue."""
+    return {state for state, _ in jobs}
 
 
 def queue(cluster: slurm.Cluster) -> set[tuple[str, str]]:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import re
 import resource
-import tracemalloc
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from stitchlib.io.files import write_record
 from stitchlib.plans import FusionPlan, ShardPlan
 from stitchlib.runs import Run
 from stitchlib.stitch import fuse, memory_needed, stitch_shard
+from tests.traced import traced
 
 # Corners in the sheet's frame: a jittered 2 × 2 grid with negative corners, and a tile that leaves
 # a gap between itself and the others.
@@ -569,12 +569,7 @@ def test_a_shard_takes_no_more_memory_than_it_says(
         plan = ShardPlan(box, made, tiles, dtype, "interpolation", 0, "gzip")
         if not peaks:
             stitch_shard(plan, folder, tmp_path / "warm.h5")
-        tracemalloc.start()
-        try:
-            stitch_shard(plan, folder, tmp_path / "shard.h5")
-            peaks.append(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
+        peaks.append(traced(stitch_shard, plan, folder, tmp_path / "shard.h5")[1])
     peak = max(peaks)
     needed = memory_needed(plan)
     assert peak <= needed, f"{peak / needed:.2f} of {needed}"

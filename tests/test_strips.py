@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from stitchlib.io.images import open_image
 from stitchlib.pairs import Pair
 from stitchlib.phantom import Phantom, write_phantom
 from stitchlib.runs import Run
+from tests.traced import traced
 
 SHAPE = (6, 40, 50)
 IMAGE = np.random.default_rng(0).integers(0, 60000, SHAPE).astype("u2")
@@ -143,12 +143,7 @@ def test_a_job_keeps_to_the_memory_it_states(job, method):
     shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
     stated = align.memory_needed(shapes, [Pair.from_json(value) for value in card["pairs"]], 2)
     align.align_block(card, folder)
-    tracemalloc.start()
-    try:
-        align.align_block(card, folder)
-        measured = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    _, measured = traced(align.align_block, card, folder)
     assert measured <= stated
     # Projections take less, but where they show nothing all is searched.
     assert stated <= 3 * measured or method == "mip"

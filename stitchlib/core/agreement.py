@@ -136,8 +136,12 @@ def central_parts(windows: Windows) -> list[Windows]:
     return sorted(parts, key=distance)[:_MOST_PARTS]
 
 
+def within(image: NDArray[Any], windows: Windows, by: Point) -> NDArray[Any]:
+    """Return what lies in windows that are moved."""
+    return image[tuple(slice(a + k, b + k) for (a, b), k in zip(windows, by, strict=True))]
+
+
 def _centred(image: NDArray[Any], windows: Windows, by: Point) -> NDArray[np.float32]:
-    part = image[tuple(slice(a + k, b + k) for (a, b), k in zip(windows, by, strict=True))]
-    found = part.astype(np.float32)
+    found = within(image, windows, by).astype(np.float32)
     found -= found.mean(dtype=np.float64)
     return found

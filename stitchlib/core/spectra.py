@@ -18,7 +18,7 @@ import scipy
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Point
-from stitchlib.core.peaks import SLAB_VOXELS, Image, blocks, slabs
+from stitchlib.core.peaks import SLAB_VOXELS, Image, blocks
 from stitchlib.core.searches import Plan, fast_length
 
 SPECTRA_BYTES = 64 << 20
@@ -63,6 +63,14 @@ class Cut:
     def frequencies(self) -> int:
         """How many frequencies are transformed along the two first axes at a time."""
         return max(1, _PIECE_VOXELS // (self.lengths[0] * self.lengths[1]))
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Most planes of either image in a slab."""
+        return (
+            max(slab.a.stop - slab.a.start for slab in self.slabs),
+            max(slab.b.stop - slab.b.start for slab in self.slabs),
+        )
 
 
 def cut(plan: Plan, item: int, limit: int | None = None) -> Cut:
@@ -147,10 +155,7 @@ def _nbytes(plan: Plan, pieces: Cut, item: int) -> int:
     half = lengths[2] // 2 + 1
     rows = plan.extent_a[1], plan.extent_b[1]
     width = max(part.stop - part.start for part in pieces.parts)
-    planes = [
-        max(s.stop - s.start for s in of)
-        for of in zip(*((s.a, s.b) for s in pieces.slabs), strict=True)
-    ]
+    planes = pieces.planes
     several = len(pieces.slabs) > 1
     held = planes[0] * rows[0] + planes[1] * rows[1] + several * lengths[0] * lengths[1]
     kept = several * lags[0] * rows[0] * width * item
@@ -233,10 +238,8 @@ def _pass(
     # Made once, and in one piece, which the C library rather keeps for the next pair of images:
     # memory that is new to the process costs as much as a transform.
     shapes = [
-        (n, max(s.stop - s.start for s in planes), image.data.shape[1])
-        for image, planes in zip(
-            (a, b), zip(*((s.a, s.b) for s in pieces.slabs), strict=True), strict=True
-        )
+        (n, planes, image.data.shape[1])
+        for image, planes in zip((a, b), pieces.planes, strict=True)
     ]
     size = math.prod(shapes[0])
     both = np.empty(size + math.prod(shapes[1]), kind)
@@ -278,7 +281,8 @@ def _transform_rows(
     # In the order of the memory, whichever of the two axes that is.
     axis, order = (0, (1, 2, 0)) if pieces.turned else (2, (0, 1, 2))
     values = np.zeros((0, 0, 0), found.real.dtype)
-    for planes, across in _blocks(found.shape[1], rows, length):
+    for planes, *cut_rows in blocks((found.shape[1], rows), max(1, SLAB_VOXELS // length)):
+        (across,) = cut_rows or [slice(0, rows)]
         at = slice(wanted.start + planes.start, wanted.start + planes.stop), across
         size = (planes.stop - planes.start, across.stop - across.start)
         if values.transpose(order).shape[:2] != size:
@@ -291,15 +295,6 @@ def _transform_rows(
             inner[...] = image.centred(at)
         done = scipy.fft.rfft(values, axis=axis)
         found[:, planes, across] = (done if pieces.turned else done.transpose(2, 0, 1))[part]
-
-
-def _blocks(planes: int, rows: int, length: int) -> Iterator[tuple[slice, slice]]:
-    """Yield planes, and rows of them, that are transformed together."""
-    if rows * length <= SLAB_VOXELS:
-        yield from ((some, slice(0, rows)) for some in slabs((planes, rows, length)))
-        return
-    for plane in range(planes):
-        yield from ((slice(plane, plane + 1), some) for some in slabs((rows, length)))
 
 
 def _transformed(spectra: NDArray[Any], begin: int, lengths: Point) -> NDArray[Any]:

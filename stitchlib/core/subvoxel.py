@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stitchlib.core.agreement import Windows, block_sums, central_parts, common
+from stitchlib.core.agreement import block_sums, central_parts, common, within
 from stitchlib.core.boxes import Point
 from stitchlib.core.filters import filtered
 
@@ -114,9 +113,9 @@ def place(
     bend: Floats = np.zeros((size, size))
     rests: list[Floats] = []
     for part in central_parts(windows):
-        images = _cut(pre, part, best), _cut(post, part, (0,) * len(best))
+        images = within(pre, part, best), within(post, part, (0,) * len(best))
         fields = _Fields(images, steps, width, flat)
-        slope, bend = slope + fields.slope, bend + fields.bend
+        slope, bend = slope + fields.slope(), bend + fields.bend()
         inverse = _inverse(bend)
         moves = inverse @ slope
         # An axis without signal is anywhere, which is not to spoil the others.
@@ -158,10 +157,6 @@ def _place(
     for values, all_of_them in zip(found, (moves, errors, freedom), strict=True):
         values[along] = all_of_them[: len(along)]
     return Place(*(tuple(values.tolist()) for values in found))
-
-
-def _cut(image: NDArray[Any], windows: Windows, by: Point) -> NDArray[Any]:
-    return image[tuple(slice(a + k, b + k) for (a, b), k in zip(windows, by, strict=True))]
 
 
 def _scaled(image: NDArray[Any], seen: NDArray[Any]) -> tuple[F32, F32]:
@@ -217,17 +212,15 @@ class _Fields:
         ]
         return [*fields, [self._at(image) for image in images]]
 
-    @cached_property
     def slope(self) -> Floats:
-        """Sum of every field times b - a."""
+        """Return the sum of every field times b - a."""
         a, b = self._pairs[-1]
         rest = b - a
         sums = [(np.vdot(rest, da) + np.vdot(rest, db)) / 2 for da, db in self._pairs]
         return np.array([*sums, rest.sum(dtype=np.float64)])
 
-    @cached_property
     def bend(self) -> Floats:
-        """Sums of products of all fields."""
+        """Return the sums of products of all fields."""
         pairs = [*self._pairs, [np.ones_like(self._pairs[-1][0])] * 2]
         found = np.zeros((len(pairs), len(pairs)))
         for i, (da, db) in enumerate(pairs):
@@ -248,10 +241,12 @@ class _Fields:
         Seen before the filter, where noises are independent: that of what a filter shows has few
         independent blocks, in which least squares would leave too little.
         """
-        a, b = (self._at(image) for image in self._raw)
+        pairs = self._both(self._raw)
+        a, b = pairs[-1]
         rest = b - a
-        for move, pair in zip(moves, self._both(self._raw), strict=False):
-            rest -= np.float32(move / 2) * (pair[0] + pair[1])
+        # What the offset, the last unknown, takes off is the mean.
+        for move, (da, db) in zip(moves[:-1], pairs, strict=True):
+            rest -= np.float32(move / 2) * (da + db)
         rest -= rest.mean(dtype=np.float64)
         fields = [self._spread((da + db) * np.float32(0.5)) for da, db in self._pairs]
         if not self._view[1]:
