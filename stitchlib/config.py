@@ -73,6 +73,11 @@ class StitchOptions:
     """Half-open range along x, y, z, voxels in the sheet's frame; None = all there is."""
 
 
+FLAT_CHUNK = 256
+"""What `output.chunk` should be for single planes: its default makes chunks of a few KB of them,
+and every chunk costs some tens of µs however small it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
     """How the volume is written."""

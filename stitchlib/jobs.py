@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from stitchlib.errors import InputError, StitchlibError
-from stitchlib.io.planes import stamp
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
@@ -117,6 +116,9 @@ def unchanged(images: Iterable[Mapping[str, Any]], folder: Path, result: Path) -
 
 
 def _check_images(images: Iterable[Mapping[str, Any]], folder: Path) -> None:
+    # Only jobs that read images pay for loading it.
+    from stitchlib.io.planes import stamp  # noqa: PLC0415
+
     for image in images:
         path = folder / image["path"]
         size, date, planes = stamp(path)

@@ -14,6 +14,7 @@ import tifffile
 import yaml
 from numpy.typing import NDArray
 
+from stitchlib.config import FLAT_CHUNK
 from stitchlib.errors import InputError
 from stitchlib.io.files import replacing, write_table, write_text
 from stitchlib.phantom.acquisition import Phantom, three
@@ -143,6 +144,8 @@ def _configuration(phantom: Phantom, sheet: Path, results: Path, dataset: str) -
         "overlap": dict(zip(AXES, each(phantom.overlap, 0), strict=False)),
         "max_shift": {axis: 2 * j + 1 for axis, j in zip(AXES, jitter, strict=False)},
     }
+    if len(phantom.tile_shape) == 2:
+        wanted["output"] = {"chunk": FLAT_CHUNK}
     text: str = yaml.safe_dump(wanted, sort_keys=False, default_flow_style=None)
     note = (
         "# A phantom: made-up tissue, truth in truth.tsv. Keys that are not here: their defaults."

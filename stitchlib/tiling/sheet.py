@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stitchlib.config import Overlap
+from stitchlib.config import FLAT_CHUNK, Overlap
 from stitchlib.core.boxes import AXES
 from stitchlib.errors import InputError
 from stitchlib.io.files import table_text, write_text
@@ -311,6 +311,8 @@ def config_text(sheet: Sheet, path: Path, sources: Sequence[str]) -> str:
         lines.append(f"  overlap: {{{by_axis}}}   # voxels; 0.1 would be a tenth of the tile")
     shift = ", ".join(f"{axis}: {value}" for axis, value in sheet.max_shift.items())
     lines.append(f"  max_shift: {{{shift}}}   # voxels, ± around where the sheet puts a tile")
+    if sheet.flat:
+        lines += ["output:", f"  chunk: {FLAT_CHUNK}   # pixels; the default suits stacks"]
     return "\n".join(lines) + "\n"
 
 

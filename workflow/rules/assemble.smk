@@ -23,7 +23,8 @@ rule assemble:
         "{params.command:q} {input.card:q} {output:q} {params.volume:q} 2> {log:q}"
 
 
-# Needs no more than the placement, so it is there long before the volume.
+# Needs no more than the placement, so it is there long before the volume; of no threads, so that no
+# shard waits for it.
 rule preview:
     input:
         place=ancient(lambda wildcards: place_of(FOLDER.format(**wildcards), wildcards.digest)),
@@ -33,6 +34,7 @@ rule preview:
     log:
         f"{FOLDER}/logs/preview/{{digest}}.log",
     localrule: True
+    threads: 0
     conda:
         ENVIRONMENT
     resources:
