@@ -292,6 +292,7 @@ def test_configuration_says_what_differs_from_defaults(tmp_path, monkeypatch):
         "tiles": "flat/tiles.tsv",
         "dataset": "phantom",
         "align": {"overlap": {"x": 0.3, "y": 0.3}, "max_shift": {"x": 7, "y": 7}},
+        "output": {"chunk": 256},
     }
 
 

@@ -143,6 +143,7 @@ def test_a_folder(here, capsys):
     config = load_config(here / "c/config.yaml")
     assert config.align.overlap == {"x": 20, "y": 20}
     assert config.dataset == "raw"
+    assert config.output.chunk == (256, 256, 256)  # of planes; the default suits stacks
     Run.of(config.raw)
 
 
