@@ -160,6 +160,10 @@ def auto_shard(
 ) -> Point:
     """Choose the shard: whole stacks along z, square along x and y, of about `SHARD_BYTES`.
 
+    No side is less than a tile's, so that no tile is in more than two shards along x or y: each
+    reads the rows of its planes, or decodes all of them where they are compressed. Where that makes
+    it too large, it is cut along z, which costs nothing.
+
     A function of what the sheet and the configuration say alone, not of where tiles were placed
     nor, where there is more than one shard, of how many there are, so that a rerun finds the same
     shards. What would be one shard is two where that is worth it: it is made anew by every change.
@@ -187,6 +191,11 @@ def auto_shard(
     plane_bytes = itemsize * (tile_shape[2] if layers == 1 else depth)
     side = (SHARD_BYTES / plane_bytes) ** 0.5
     sides = [u * max(1, int(side // u)) for u in unit[:2]]
+    wide = [u * -(-n // u) for u, n in zip(unit[:2], tile_shape[:2], strict=True)]
+    if any(n > s for n, s in zip(wide, sides, strict=True)):
+        sides = list(map(max, sides, wide))
+        thick = unit[2] * max(1, SHARD_BYTES // (prod(sides) * unit[2] * itemsize))
+        depth = depth if tile_shape[2] <= thick else thick
     single = all(n <= s for n, s in zip(extent, (*sides, depth), strict=True))
     if single and prod(extent) * itemsize >= 2 * LEAST_SHARD_BYTES:
         longer = int(extent[1] > extent[0])

@@ -8,14 +8,12 @@ beside a run.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import floor, prod
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +28,10 @@ from stitchlib.inputs import Inputs, load_inputs
 from stitchlib.io.files import digest_file, digest_text, read_json
 from stitchlib.layouts import relative_location
 from stitchlib.memory import card_mb, preview_mb, shard_mb
-from stitchlib.neighbours import plan_pairs
-from stitchlib.pairs import Pair, reach
+from stitchlib.neighbours import deal_out, plan_pairs
+from stitchlib.pairs import Pair
 from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
 from stitchlib.tiles import Dataset, Tile, load_datasets
-
-BLOCK_VOXELS = 10**8
-"""Overlaps of so many voxels are work enough for one align job: seconds, to start it a half."""
-LEAST_VOXELS = 2**23
-"""What would be one job is two, for two cores, where each has so much to do."""
 
 
 @dataclass(frozen=True)
@@ -136,55 +129,9 @@ class DatasetRun:
     @cached_property
     def blocks(self) -> list[tuple[Card, list[Pair]]]:
         """The align jobs: card and pairs of each."""
-        sides = self._block_sides()
-        blocks: dict[str, list[Pair]] = {}
-        for pair in self.pairs if self.inputs.aligns else ():
-            index = self._tile[pair.pre].index
-            side = sides or (1, 1, 1)
-            name = "".join(f"{a}{i // n * n}" for a, i, n in zip("xyz", index, side, strict=True))
-            if sides is None:
-                name += f"-{'xyz'[pair.axis]}"
-            blocks.setdefault(name, []).append(pair)
-        return [(self._align_card(name, pairs), pairs) for name, pairs in blocks.items()]
-
-    def _block_sides(self) -> Point | None:
-        """Tiles along each grid axis of a block; None = every pair is a job of its own.
-
-        As near to a square as may be, and as many pairs as were asked for, but no more.
-        """
-        asked = self.config.align.pairs_per_job
-        tiles = self.dataset.tiles
-        axes = [axis for axis in range(3) if len({tile.index[axis] for tile in tiles}) > 1]
-        halves = False
-        if asked is None and self.pairs:
-            shape = [max(tile.shape[axis] for tile in tiles) for axis in range(3)]
-            voxels = max(prod(reach(shape, shape, p.axis, p.search.lower)) for p in self.pairs)
-            asked = BLOCK_VOXELS // voxels
-            halves = 2 * LEAST_VOXELS <= len(self.pairs) * voxels <= BLOCK_VOXELS
-        if asked is None or not axes or asked < max(2, len(axes)):
-            return None
-        if halves:
-            return self._halves()
-        side = floor((asked / len(axes)) ** (1 / len(axes)) + 1e-9)
-        sides = [side if axis in axes else 1 for axis in range(3)]
-        for axis in axes:
-            longer = [n + (i == axis) for i, n in enumerate(sides)]
-            if len(axes) * prod(longer) <= asked:
-                sides = longer
-        return tuple(sides)
-
-    def _halves(self) -> Point:
-        """Tiles along each grid axis of the blocks where two are work enough for all pairs."""
-        ends = [
-            (min(of), max(of))
-            for of in zip(*(tile.index for tile in self.dataset.tiles), strict=True)
-        ]
-        axis = max(range(3), key=lambda a: ends[a][1] - ends[a][0])
-        sides = [max(abs(end) for end in of) + 1 for of in ends]
-        # Blocks start at multiples of their side, the grid may start anywhere.
-        low, high = ends[axis]
-        sides[axis] = next(n for n in itertools.count(1) if high // n - low // n <= 1)
-        return tuple(sides)
+        pairs = self.pairs if self.inputs.aligns else []
+        blocks = deal_out(self.dataset, pairs, self.config.align.pairs_per_job)
+        return [(self._align_card(name, members), members) for name, members in blocks.items()]
 
     def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
         names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))
@@ -287,7 +234,7 @@ class DatasetRun:
 
     def _check_memory(self, limit: int) -> None:
         for card, _ in self.blocks:
-            way_out = ", or lower align.max_shift or align.overlap"
+            way_out = ", or lower align.max_shift, align.overlap or align.pairs_per_job"
             self._check_job(limit, f"aligning {card.name}", card_mb(json.loads(card.text)), way_out)
         place_card = json.loads(self.place_card.text)
         self._check_job(limit, "placing", card_mb(place_card))

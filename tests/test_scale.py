@@ -5,15 +5,18 @@ from __future__ import annotations
 import cProfile
 import json
 import pstats
+from math import prod
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks import scale
-from stitchlib import runs
+from stitchlib import neighbours
 from stitchlib.io.files import canonical_json
-from stitchlib.plans import auto_shard
+from stitchlib.plans import SHARD_BYTES, auto_shard
 from stitchlib.runs import Run
 from tests.acquisition import Setup
 
@@ -45,7 +48,7 @@ def test_blocks_hold_the_pairs_that_were_asked_for(
 def test_pairs_that_are_work_for_two_jobs_are_two_wherever_the_grid_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: int
 ) -> None:
-    monkeypatch.setattr(runs, "BLOCK_VOXELS", 10**12)
+    monkeypatch.setattr(neighbours, "BLOCK_VOXELS", 10**12)
     planned(tmp_path / "case", 36)
     sheet = tmp_path / "case" / "tiles.tsv"
     head, *rows = [line.split("\t") for line in sheet.read_text().splitlines()]
@@ -55,9 +58,12 @@ def test_pairs_that_are_work_for_two_jobs_are_two_wherever_the_grid_starts(
     config |= {"tiles": str(sheet), "results": str(tmp_path / "results")}
     (dataset,) = Run.of(config).datasets.values()
     assert sorted(len(pairs) for _, pairs in dataset.blocks) == [27, 33]
-    monkeypatch.setattr(runs, "LEAST_VOXELS", 10**12)
+    monkeypatch.setattr(neighbours, "LEAST_VOXELS", 10**12)
     (dataset,) = Run.of(config).datasets.values()
     assert [len(pairs) for _, pairs in dataset.blocks] == [60]
+    monkeypatch.setattr(neighbours, "PAIR_VOXELS", 1)
+    (dataset,) = Run.of(config).datasets.values()
+    assert [len(pairs) for _, pairs in dataset.blocks] == [1] * 60
 
 
 def test_a_volume_that_is_work_for_two_jobs_is_two_shards() -> None:
@@ -70,6 +76,24 @@ def test_a_volume_that_is_work_for_two_jobs_is_two_shards() -> None:
     assert shards(6000, 7000, 1) == (1, 2, 1)
     assert shards(20000, 6000, 1) == (2, 1, 1)
     assert shards(20000, 20000, 1) == (2, 2, 1)
+
+
+@given(
+    tile=st.tuples(st.integers(1, 6000), st.integers(1, 6000), st.integers(1, 3000)),
+    layers=st.integers(1, 3),
+    thin=st.sampled_from([1.0, 3.0]),
+)
+@settings(deadline=None)
+def test_no_tile_is_cut_by_two_borders_of_shards(
+    tile: tuple[int, int, int], layers: int, thin: float
+) -> None:
+    shard = auto_shard(tile, layers, (1.0, 1.0, thin), (64, 64, 64), 2, (10**6,) * 3)
+    assert shard[0] >= tile[0]
+    assert shard[1] >= tile[1]
+    # Where it is more than was meant to be, no smaller one would do.
+    unit = 256 if thin == 1 else 128
+    if prod(shard) * 2 > 2 * SHARD_BYTES:
+        assert shard[2] <= unit * (1 + (tile[2] <= unit))
 
 
 def test_json_is_the_same_whatever_the_order_and_has_a_line_for_each_member() -> None:

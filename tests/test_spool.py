@@ -46,9 +46,9 @@ def decoded(monkeypatch):
     pages = []
     decode = tiff._decoded
 
-    def counting(page):
+    def counting(page, *args):
         pages.append((page.parent.filename, page.index))
-        return decode(page)
+        return decode(page, *args)
 
     monkeypatch.setattr(tiff, "_decoded", counting)
     return pages

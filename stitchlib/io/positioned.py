@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box
+from stitchlib.io.images import native
 
 GAP_BYTES = 1 << 14
 """Bytes between two pieces up to which they are read in one: fetching them takes no longer."""
@@ -19,19 +20,19 @@ GAP_BYTES = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A stack in a file."""
+    """A stack in a file, or a plane."""
 
     path: Path
-    offset: int
-    """Bytes from the start of the file to the first voxel."""
+    planes: Sequence[int]
+    """Bytes from the start of the file to the first voxel of every plane along z."""
     dtype: np.dtype[Any]
-    """As in the file."""
-    strides: tuple[int, int, int]
-    """Bytes from one voxel to the next along x, y, z; x runs fastest, without gaps."""
+    """As in the file; x runs fastest, without gaps."""
+    row: int
+    """Bytes from one row along x to the next."""
 
 
 def read_boxes(stack: Stored, boxes: Sequence[Box]) -> list[NDArray[Any]]:
-    """Read several boxes (x, y, z), every byte once, plane after plane.
+    """Read several boxes (x, y[, z]), every byte once, plane after plane, in native byte order.
 
     Neither a memory map nor the system's reading ahead is used: of a strip along y they would fetch
     most of the file.
@@ -43,8 +44,9 @@ def read_boxes(stack: Stored, boxes: Sequence[Box]) -> list[NDArray[Any]]:
     EOFError
         Where it is too short.
     """
-    found = [np.empty(box.shape[::-1], stack.dtype) for box in boxes]
-    wanted = [(box, part) for box, part in zip(boxes, found, strict=True) if not box.empty]
+    solid = [box if len(box.lower) == 3 else Box((*box.lower, 0), (*box.upper, 1)) for box in boxes]
+    found = [np.empty(box.shape[::-1], stack.dtype) for box in solid]
+    wanted = [(box, part) for box, part in zip(solid, found, strict=True) if not box.empty]
     planes = sorted({z for box, _ in wanted for z in range(box.lower[2], box.upper[2])})
     with stack.path.open("rb", buffering=0) as file:
         if hasattr(os, "posix_fadvise"):
@@ -55,7 +57,7 @@ def read_boxes(stack: Stored, boxes: Sequence[Box]) -> list[NDArray[Any]]:
                 for box, part in wanted
                 if box.lower[2] <= z < box.upper[2]
             ]
-            start = stack.offset + z * stack.strides[2]
+            start = stack.planes[z]
             for first, last in _merged(_pieces(stack, [box for box, _ in here])):
                 data = os.pread(file.fileno(), last - first, start + first)
                 while len(data) < last - first:
@@ -67,12 +69,15 @@ def read_boxes(stack: Stored, boxes: Sequence[Box]) -> list[NDArray[Any]]:
                     data += more
                 for box, plane in here:
                     _fill(plane, box, stack, data, first)
-    return [part.T for part in found]
+    return [
+        native(part.T if solid_box is box else part[0].T)
+        for box, solid_box, part in zip(boxes, solid, found, strict=True)
+    ]
 
 
 def _pieces(stack: Stored, boxes: Sequence[Box]) -> Iterator[tuple[int, int]]:
     """Yield first and end byte, from the start of a plane, of what boxes have in it."""
-    item, row, _ = stack.strides
+    item, row = stack.dtype.itemsize, stack.row
     for box in boxes:
         begin, width = box.lower[0] * item, box.shape[0] * item
         if row - width <= GAP_BYTES:
@@ -95,7 +100,7 @@ def _merged(pieces: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _fill(plane: NDArray[Any], box: Box, stack: Stored, data: bytes, first: int) -> None:
     """Copy into a plane (y, x) of a box what the bytes from ``first`` of the plane have of it."""
-    item, row, _ = stack.strides
+    item, row = stack.dtype.itemsize, stack.row
     begin, width = box.lower[0] * item, box.shape[0] * item
     # Rows are in the bytes as a whole or not at all.
     low = max(box.lower[1], -((begin - first) // row))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ class TiffReader:
     Further axes have one index each, which ``part`` selects. Where it selects no colour of an RGB
     image, ``rgb`` is true, and the image must be opened anew in one colour or as luminance.
 
-    Uncompressed contiguous files are memory mapped; of others, only the needed planes are decoded.
+    Voxels that stand in the file as they are, plane after plane or wherever, are read where they
+    stand; of other files, only the needed planes are decoded.
     """
 
     order = "F"
@@ -44,6 +46,7 @@ class TiffReader:
                 self._byteorder = file.byteorder
                 self._n_pages = len(series.pages)
                 page = series.keyframe.size
+                starts = _plain_pages(series)
                 elsewhere = series.is_multifile
                 whole = _whole_chain(file)
         except MemoryError:
@@ -71,6 +74,7 @@ class TiffReader:
                 raise InputError(f"{path}: {self._n_pages} pages for {axes} of {self._stored}")
         elif path.stat().st_size < self._offset + math.prod(self._stored) * dtype.itemsize:
             raise InputError(f"{path}: the file is shorter than its {shape} voxels; truncated?")
+        self._planes = self._in_planes(starts)
 
     @property
     def rgb(self) -> bool:
@@ -80,7 +84,7 @@ class TiffReader:
     @property
     def planewise(self) -> bool:
         """Whether the least part of a plane costs decoding all of it: compressed files."""
-        return self._offset is None
+        return self._offset is None and self._planes is None
 
     @property
     def _kept(self) -> tuple[int, ...]:
@@ -125,7 +129,7 @@ class TiffReader:
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""
         if self._offset is None:
-            return self._image(self._decode([self._index(box)])[0])
+            return self.read_boxes([box])[0]
         return self._image(self._mapped(self._index(box)))
 
     def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
@@ -133,34 +137,39 @@ class TiffReader:
 
         Planes of compressed files are decoded once.
         """
-        if self._offset is None:
-            stacks = self._decode([self._index(box) for box in boxes])
-            return [self._image(stack) for stack in stacks]
-        stored = self._in_planes()
-        if stored is None:
+        if self._planes is not None:
+            try:
+                return positioned.read_boxes(self._planes, boxes)
+            except (OSError, EOFError) as error:
+                raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
+        if self._offset is not None:
             return [self.read(box) for box in boxes]
-        flat = len(self.shape) == 2
-        solid = [Box((*b.lower, 0), (*b.upper, 1)) if flat else b for b in boxes]
-        try:
-            found = positioned.read_boxes(stored, solid)
-        except (OSError, EOFError) as error:
-            raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
-        return [native(part[..., 0] if flat else part) for part in found]
+        return [self._image(stack) for stack in self._decode(boxes)]
 
-    def _in_planes(self) -> positioned.Stored | None:
-        """Return how the voxels lie in the file, None where planes are not rows of voxels."""
-        assert self._offset is not None  # noqa: S101 - asked for nothing else
-        item = self.dtype.itemsize
-        steps = [item * math.prod(self._stored[axis + 1 :]) for axis in range(len(self._stored))]
-        offset = self._offset + sum(
-            i * step for i, step in zip(self._chosen, steps, strict=True) if i >= 0
-        )
-        kept = [step for i, step in zip(self._chosen, steps, strict=True) if i == _KEPT][::-1]
-        if _COLOURS in self._chosen or kept[0] != item:
+    def _in_planes(self, pages: Sequence[int]) -> positioned.Stored | None:
+        """Return where planes lie in the file, None where they are not rows of voxels there.
+
+        ``pages`` are the places of pages whose voxels stand there as they are.
+        """
+        shape, chosen = self._stored, self._chosen
+        if self._offset is not None:
+            starts = [self._offset]
+        elif pages and self._paged is not None:
+            shape, chosen = shape[self._paged :], chosen[self._paged :]
+            index = tuple(slice(None) if i < 0 else i for i in self._chosen[: self._paged])
+            starts = np.reshape(pages, self._stored[: self._paged])[index].ravel().tolist()
+        else:
             return None
-        strides = (kept[0], kept[1], kept[2] if len(kept) == 3 else 0)
+        item = self.dtype.itemsize
+        steps = [item * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        kept = [(n, k) for n, k, i in zip(shape, steps, chosen, strict=True) if i == _KEPT]
+        if _COLOURS in self._chosen or len(kept) < 2 or kept[-1][1] != item:
+            return None
+        inside = sum(i * step for i, step in zip(chosen, steps, strict=True) if i >= 0)
+        depth, step = kept[0] if len(kept) == 3 else (1, 0)
+        planes = [start + inside + z * step for start in starts for z in range(depth)]
         dtype = self.dtype.newbyteorder(self._byteorder)
-        return positioned.Stored(self._path, offset, dtype, strides)
+        return positioned.Stored(self._path, planes, dtype, kept[-2][1])
 
     def _index(self, box: Box) -> _Index:
         """Return the index of a box in the array that is stored."""
@@ -185,27 +194,32 @@ class TiffReader:
             raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
         return native(np.asarray(stack[index]))
 
-    def _decode(self, indices: Sequence[_Index]) -> list[NDArray[Any]]:
-        """Decode the pages that indices need, each once."""
+    def _decode(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
+        """Decode what boxes need of pages: every strip or tile of them once, and no others."""
         assert self._paged is not None  # noqa: S101 - checked when it was opened
         numbers = np.arange(self._n_pages).reshape(self._stored[: self._paged])
         shape = self._stored[self._paged :]
         stacks = []
-        wanted: dict[int, list[tuple[NDArray[Any], Any, _Index]]] = {}
-        for index in indices:
+        wanted: dict[int, list[tuple[Box, NDArray[Any], _Index]]] = {}
+        for box in boxes:
+            index = self._index(box)
             inside = index[self._paged :]
             pages_of = numbers[index[: self._paged]]
             extent = np.empty(0).reshape((0, *shape))[(slice(None), *inside)].shape[1:]
             stacks.append(np.empty((*pages_of.shape, *extent), self.dtype))
             for where, number in np.ndenumerate(pages_of):
-                wanted.setdefault(int(number), []).append((stacks[-1], where, inside))
+                wanted.setdefault(int(number), []).append((box, stacks[-1][where], inside))
+        plane, reached = np.empty(shape, self.dtype), cache(_reached)
         try:
             with tifffile.TiffFile(self._path) as file:
                 pages = file.series[self._part.series].pages
                 for page_number in sorted(wanted):
-                    page = _decoded(pages[page_number]).reshape(shape)
-                    for stack, where, inside in wanted[page_number]:
-                        stack[where] = page[inside]
+                    here = wanted[page_number]
+                    page = _checked(pages[page_number])
+                    needed = reached(page.keyframe, tuple(box for box, _, _ in here))
+                    found = _decoded(page, needed, plane).reshape(shape)
+                    for _, part, inside in here:
+                        part[...] = found[inside]
         except MemoryError:
             raise
         except Exception as error:  # decoders raise many kinds on broken files
@@ -227,14 +241,69 @@ def _paged_axes(shape: tuple[int, ...], n_pages: int, page: int) -> int | None:
     return None
 
 
-def _decoded(page: tifffile.TiffPage | tifffile.TiffFrame | None) -> NDArray[Any]:
+def _plain_pages(series: tifffile.TiffPageSeries) -> list[int]:
+    """Return where pages start that lie apart, their voxels as they are; else nothing."""
+    starts: list[int] = []
+    if series.dataoffset is None:
+        for page in series.pages:
+            if page is None or not page.is_final or not page.dataoffsets:
+                return []
+            starts.append(page.dataoffsets[0])
+    return starts
+
+
+_Page = tifffile.TiffPage | tifffile.TiffFrame
+
+
+def _checked(page: _Page | None) -> _Page:
+    """Return a page whose voxels are all in the file: some decoders make do with what is there."""
     if page is None:
         raise ValueError("a page is missing")
-    # Some decoders make do with what is there of a segment.
     ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
     if max(ends, default=0) > page.parent.filehandle.size:
         raise ValueError("the file ends before its voxels; truncated?")
-    return page.asarray()
+    return page
+
+
+def _reached(page: tifffile.TiffPage, boxes: Sequence[Box]) -> list[int] | None:
+    """Return the strips or tiles of pages in which boxes (x, y[, z]) have voxels; None = all."""
+    count = len(page.dataoffsets)
+    if count == 1 or page.jpegheader is not None or page.is_contiguous:
+        return None
+    found = []
+    for number in range(count):
+        _, (_, _, y, x, _), (_, height, width, _) = page.decode(None, number)
+        if any(
+            x < box.upper[0] and box.lower[0] < x + width
+            and y < box.upper[1] and box.lower[1] < y + height
+            for box in boxes
+        ):  # fmt: skip
+            found.append(number)
+    return found if len(found) < count else None
+
+
+_BUFFER = 1 << 20
+"""Bytes of encoded strips or tiles that are in memory at one time, or one of them."""
+
+
+def _decoded(page: _Page, needed: list[int] | None, plane: NDArray[Any]) -> NDArray[Any]:
+    """Decode strips or tiles of a page into ``plane``, None = all, and return that."""
+    if needed is None:
+        return page.asarray(out=plane, maxworkers=1, buffersize=_BUFFER)
+    form = page.keyframe
+    assert form is not None  # noqa: S101 - what is needed was asked of it
+    out = plane.reshape(form.shaped)
+    _, depths, rows, columns, _ = form.shaped
+    offsets, sizes = ([of[i] for i in needed] for of in (page.dataoffsets, page.databytecounts))
+    segments = page.parent.filehandle.read_segments(offsets, sizes, needed, buffersize=_BUFFER)
+    for data, number in segments:
+        part, (s, z, y, x, _), (depth, height, width, _) = form.decode(
+            data, number, jpegtables=page.jpegtables
+        )
+        out[s, z : z + depth, y : y + height, x : x + width] = (
+            form.nodata if part is None else part[: depths - z, : rows - y, : columns - x]
+        )
+    return plane
 
 
 def _whole_chain(file: tifffile.TiffFile) -> bool:
