@@ -19,7 +19,7 @@ from stitchlib.core.register import Match, Method, register, register_bytes
 from stitchlib.core.shifts import SearchRange
 from stitchlib.core.signal import Clip
 from stitchlib.errors import NoOverlapError
-from stitchlib.io.images import FileReader, Reader, open_planned
+from stitchlib.io.images import DECODING_PLANES, FileReader, Reader, open_planned
 from stitchlib.io.parts import Part
 from stitchlib.io.views import Held
 from stitchlib.pairs import Link, Pair
@@ -215,7 +215,7 @@ def memory_needed(
     """Return the most bytes that aligning the pairs of a job allocates, their images included.
 
     Clipped copies may have 8 bytes a voxel; so have the two sums that make the luminance of three
-    colours. Two planes are decoded, or read, at a time.
+    colours. A plane is decoded, or read, at a time.
     """
     parts = _compared(pairs, shapes)
     most = held = 0
@@ -228,8 +228,8 @@ def memory_needed(
             sizes = [part.size for part in parts[tile].values()]
             # Once as stored, maybe in another byte order or in three colours, and once as needed.
             copies, sums = (5, 16 * max(sizes)) if luminance else (2, 0)
-            planes = 2 * shapes[tile][0] * shapes[tile][1] * itemsize * (3 if luminance else 1)
-            most = max(most, held + copies * sum(sizes) * itemsize + sums + planes)
+            plane = shapes[tile][0] * shapes[tile][1] * itemsize * (3 if luminance else 1)
+            most = max(most, held + copies * sum(sizes) * itemsize + sums + DECODING_PLANES * plane)
             held += sum(sizes) * itemsize
         own = parts[pair.pre][number, 0], parts[pair.post][number, 1]
         size = sum(part.size for part in own)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stitchlib import align, assemble, place, stitch
+from stitchlib.io.images import DECODING_PLANES
 from stitchlib.io.parts import Part
 from stitchlib.pairs import Pair
 from stitchlib.plans import ShardPlan
@@ -53,7 +54,7 @@ def preview_mb(card: Mapping[str, Any]) -> int:
     plane = 0
     for tile in card["tiles"]:
         part = Part.from_json(tile)
-        voxel = 2 * itemsize * (3 if part.is_colour else 1)
+        voxel = DECODING_PLANES * itemsize * (3 if part.is_colour else 1)
         voxel += 5 * itemsize + 16 if part.luminance else 0
         plane = max(plane, tile["shape"][0] * tile["shape"][1] * voxel)
     return BASE_MB + (TOLD_BYTES * len(card["tiles"]) + plane) // 2**20

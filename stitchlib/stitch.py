@@ -30,7 +30,7 @@ from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
 from stitchlib.io.files import replacing_from_scratch
 from stitchlib.io.hdf5 import create_dataset
-from stitchlib.io.images import Reader, open_planned
+from stitchlib.io.images import DECODING_PLANES, Reader, open_planned
 from stitchlib.io.parts import Part
 from stitchlib.io.sinks import Target
 from stitchlib.io.spool import DECODED_BYTES, Spool
@@ -355,6 +355,6 @@ def memory_needed(plan: ShardPlan) -> int:
     parts = (box.intersection(plan.box) for _, box in plan.tiles)
     planes = ((part.shape[0] * part.shape[1] * itemsize, part.size * itemsize) for part in parts)
     kept = max((min(max(DECODED_BYTES, plane), whole) for plane, whole in planes), default=0)
-    decoding = 2 * itemsize * max(pages, default=0) + kept
+    decoding = DECODING_PLANES * itemsize * max(pages, default=0) + kept
     making = fusing + decoding
     return 2**20 + levels_bytes(factors, chunks, plan.box.shape, itemsize, making)

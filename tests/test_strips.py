@@ -21,7 +21,7 @@ from stitchlib import align, neighbours
 from stitchlib.core.boxes import Box
 from stitchlib.core.shifts import SearchRange
 from stitchlib.io import positioned, tiff
-from stitchlib.io.images import open_image
+from stitchlib.io.images import DECODING_PLANES, open_image
 from stitchlib.pairs import Pair
 from stitchlib.phantom import Phantom, write_phantom
 from stitchlib.runs import Run
@@ -273,6 +273,21 @@ def test_a_job_keeps_to_the_memory_it_states(job, method):
     assert measured <= stated
     # Projections take less, but where they show nothing all is searched.
     assert stated <= 3 * measured or method == "mip"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"rowsperstrip": 512}, {"rowsperstrip": 1}, {"tile": (256, 256)}, {"predictor": True}],
+)
+def test_decoding_takes_so_many_planes(tmp_path, how):
+    # Noise that is not packed at all.
+    stack = np.random.default_rng(0).integers(0, 2**16, (2, 512, 512)).astype("u2")
+    plain(tmp_path / "t.tif", stack, compression="zlib", **how)
+    reader = open_image(tmp_path / "t.tif")
+    for box in (Box((0, 0, 0), (512, 40, 2)), Box((0, 0, 0), (40, 512, 2))):
+        reader.read_boxes([box])
+        _, peak = traced(reader.read_boxes, [box])
+        assert peak <= box.size * 2 + DECODING_PLANES * stack[0].nbytes + 2**16
 
 
 def test_jobs_import_nothing_of_planning_or_drawing():

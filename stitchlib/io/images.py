@@ -18,6 +18,10 @@ from stitchlib.core.boxes import Box
 from stitchlib.errors import InputError
 from stitchlib.io.parts import WHOLE, Part
 
+DECODING_PLANES = 3
+"""So many planes, with all their colours, decoding takes at most beside what it returns: one as it
+is encoded, one as it comes out of its strips or tiles, one whole."""
+
 
 class Reader(Protocol):
     """An image that is opened lazily: its header is known, its voxels are read on demand."""

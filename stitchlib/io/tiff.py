@@ -282,7 +282,7 @@ def _reached(page: tifffile.TiffPage, boxes: Sequence[Box]) -> list[int] | None:
     return found if len(found) < count else None
 
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 17
 """Bytes of encoded strips or tiles that are in memory at one time, or one of them."""
 
 
