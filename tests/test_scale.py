@@ -79,7 +79,7 @@ def test_a_volume_that_is_work_for_two_jobs_is_two_shards() -> None:
 
 
 @given(
-    tile=st.tuples(st.integers(1, 6000), st.integers(1, 6000), st.integers(1, 3000)),
+    tile=st.tuples(st.integers(2, 6000), st.integers(2, 6000), st.integers(2, 3000)),
     layers=st.integers(1, 3),
     thin=st.sampled_from([1.0, 3.0]),
 )
