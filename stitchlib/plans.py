@@ -198,7 +198,8 @@ def auto_shard(
         depth = depth if tile_shape[2] <= thick else thick
     single = all(n <= s for n, s in zip(extent, (*sides, depth), strict=True))
     if single and prod(extent) * itemsize >= 2 * LEAST_SHARD_BYTES:
-        longer = int(extent[1] > extent[0])
+        # A border along x leaves the rows of the files whole.
+        longer = int(extent[1] >= extent[0])
         sides[longer] = unit[longer] * -(-extent[longer] // (2 * unit[longer]))
     return (*sides, depth)
 

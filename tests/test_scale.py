@@ -72,7 +72,8 @@ def test_a_volume_that_is_work_for_two_jobs_is_two_shards() -> None:
         return tuple(-(-n // s) for n, s in zip(extent, side, strict=True))
 
     assert shards(5000, 5000, 1) == (1, 1, 1)
-    assert shards(6000, 6000, 1) == (2, 1, 1)
+    assert shards(6000, 6000, 1) == (1, 2, 1)
+    assert shards(7000, 6000, 1) == (2, 1, 1)
     assert shards(6000, 7000, 1) == (1, 2, 1)
     assert shards(20000, 6000, 1) == (2, 1, 1)
     assert shards(20000, 20000, 1) == (2, 2, 1)

@@ -109,6 +109,7 @@ def test_boxes_read_together_are_those_read_alone(files, way, gap, wanted):
     reader = open_image(files / way)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(positioned, "GAP_BYTES", gap)
+        patch.setattr(positioned, "AHEAD_BYTES", gap)
         found = reader.read_boxes(wanted)
     for box, part in zip(wanted, found, strict=True):
         assert part.dtype == np.uint16

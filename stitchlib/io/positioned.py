@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from stitchlib.io.images import native
 
 GAP_BYTES = 1 << 14
 """Bytes between two pieces up to which they are read in one: fetching them takes no longer."""
+
+AHEAD_BYTES = 1 << 22
+"""Bytes that are asked for before they are read, or the next plane where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +51,71 @@ def read_boxes(stack: Stored, boxes: Sequence[Box]) -> list[NDArray[Any]]:
     solid = [box if len(box.lower) == 3 else Box((*box.lower, 0), (*box.upper, 1)) for box in boxes]
     found = [np.empty(box.shape[::-1], stack.dtype) for box in solid]
     wanted = [(box, part) for box, part in zip(solid, found, strict=True) if not box.empty]
-    planes = sorted({z for box, _ in wanted for z in range(box.lower[2], box.upper[2])})
     with stack.path.open("rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        for z in planes:
-            here = [
-                (box, part[z - box.lower[2]])
-                for box, part in wanted
-                if box.lower[2] <= z < box.upper[2]
-            ]
-            start = stack.planes[z]
-            for first, last in _merged(_pieces(stack, [box for box, _ in here])):
-                data = os.pread(file.fileno(), last - first, start + first)
-                while len(data) < last - first:
-                    more = os.pread(
-                        file.fileno(), last - first - len(data), start + first + len(data)
-                    )
-                    if not more:
-                        raise EOFError(f"the file ends before byte {start + last}")
-                    data += more
-                for box, plane in here:
-                    _fill(plane, box, stack, data, first)
+        for piece in _soon(file.fileno(), _in_order(stack, wanted)):
+            data = _read(file.fileno(), piece.start, piece.stop)
+            for box, plane in piece.parts:
+                _fill(plane, box, stack, data, piece.start - stack.planes[piece.z])
     return [
         native(part.T if solid_box is box else part[0].T)
         for box, solid_box, part in zip(boxes, solid, found, strict=True)
     ]
+
+
+_Part = tuple[Box, NDArray[Any]]
+"""A box, and the array (z, y, x), or one plane (y, x) of it, that its voxels come to."""
+
+
+class _Piece(NamedTuple):
+    """Bytes of one plane that are read at one time."""
+
+    z: int
+    start: int
+    """From the start of the file."""
+    stop: int
+    parts: list[_Part]
+    """What has voxels in the plane."""
+
+
+def _in_order(stack: Stored, wanted: Sequence[_Part]) -> Iterator[_Piece]:
+    """Yield what is read, plane after plane."""
+    for z in sorted({z for box, _ in wanted for z in range(box.lower[2], box.upper[2])}):
+        here = [
+            (box, part[z - box.lower[2]])
+            for box, part in wanted
+            if box.lower[2] <= z < box.upper[2]
+        ]
+        for first, last in _merged(_pieces(stack, [box for box, _ in here])):
+            yield _Piece(z, stack.planes[z] + first, stack.planes[z] + last, here)
+
+
+def _soon(file: int, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+    """Yield pieces, of which the system is told ahead, so that it need not wait for the disk."""
+    if not hasattr(os, "posix_fadvise"):
+        yield from pieces
+        return
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # not what follows in the file
+    told: deque[_Piece] = deque()
+    ahead = 0
+    for piece in pieces:
+        size = piece.stop - piece.start
+        os.posix_fadvise(file, piece.start, size, os.POSIX_FADV_WILLNEED)
+        told.append(piece)
+        ahead += size
+        while ahead > AHEAD_BYTES and len(told) > 1:
+            ahead -= told[0].stop - told[0].start
+            yield told.popleft()
+    yield from told
+
+
+def _read(file: int, start: int, stop: int) -> bytes:
+    data = os.pread(file, stop - start, start)
+    while len(data) < stop - start:
+        more = os.pread(file, stop - start - len(data), start + len(data))
+        if not more:
+            raise EOFError(f"the file ends before byte {stop}")
+        data += more
+    return data
 
 
 def _pieces(stack: Stored, boxes: Sequence[Box]) -> Iterator[tuple[int, int]]:
