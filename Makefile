@@ -40,6 +40,7 @@ lint: $(VENV)/.lint
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.whole
 
 clean:
