@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import h5py
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point
-from stitchlib.io.deflate import deflated
+from stitchlib.io.deflate import deflated, stored_planes
 
 
 def create_dataset(
@@ -125,13 +126,14 @@ class ChunkRow:
         self._row[:, :, :, self._filled :] = self._fill
         _, height, width = self._dataset.chunks
         places = list(np.ndindex(*self._row.shape[:2]))
-        packed = self._mapped(self._pack, (self._row[place] for place in places))
+        chunks = [self._row[place] for place in places]
+        packed = self._mapped(partial(self._pack, stored=stored_planes(chunks)), chunks)
         for (row, column), data in zip(places, packed, strict=True):
             x, y = self._box.lower[0] + column * width, self._box.lower[1] + row * height
             self._dataset.id.write_direct_chunk((self._z, y, x), data)
         self._z, self._filled = self._z + self._filled, 0
 
-    def _pack(self, chunk: NDArray[Any]) -> Any:
+    def _pack(self, chunk: NDArray[Any], stored: int | None) -> Any:
         if self._dataset.compression != "gzip":
             return chunk
         voxels = chunk.reshape(len(chunk), -1)
@@ -139,7 +141,7 @@ class ChunkRow:
         # Chunks of one value are many where a mosaic has gaps; most others show in a few voxels.
         few = voxels[:, :: max(1, voxels.shape[1] // 61)]
         if np.any(few != first) or np.any(voxels != first):
-            return deflated(chunk)
+            return deflated(chunk, stored)
         value = first.tobytes()
         if value not in self._constant:
             self._constant[value] = deflated(chunk)
