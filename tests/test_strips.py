@@ -67,18 +67,18 @@ WAYS = {
 def traffic(monkeypatch):
     """Bytes that are read at positions of each file, and pages of each that are decoded."""
     seen = {"bytes": Counter(), "pages": Counter()}
-    pread, decoded = os.pread, tiff._decoded
+    preadv, decoded = os.preadv, tiff._decoded
 
     def counted(number, *args):
-        data = pread(number, *args)
-        seen["bytes"][Path(f"/proc/self/fd/{number}").resolve().name] += len(data)
-        return data
+        count = preadv(number, *args)
+        seen["bytes"][Path(f"/proc/self/fd/{number}").resolve().name] += count
+        return count
 
     def counted_page(page, *args):
         seen["pages"][page.parent.filename] += 1
         return decoded(page, *args)
 
-    monkeypatch.setattr(positioned.os, "pread", counted)
+    monkeypatch.setattr(positioned.os, "preadv", counted)
     monkeypatch.setattr(tiff, "_decoded", counted_page)
     return seen
 

@@ -48,22 +48,30 @@ def read_boxes(stack: Stored, boxes: Sequence[Box]) -> list[NDArray[Any]]:
     EOFError
         Where it is too short.
     """
-    solid = [box if len(box.lower) == 3 else Box((*box.lower, 0), (*box.upper, 1)) for box in boxes]
+    solid = [_solid(box) for box in boxes]
     found = [np.empty(box.shape[::-1], stack.dtype) for box in solid]
-    wanted = [(box, part) for box, part in zip(solid, found, strict=True) if not box.empty]
+    scratch = np.empty(0, np.uint8)
     with stack.path.open("rb", buffering=0) as file:
-        for piece in _soon(file.fileno(), _in_order(stack, wanted)):
-            data = _read(file.fileno(), piece.start, piece.stop)
-            for box, plane in piece.parts:
-                _fill(plane, box, stack, data, piece.start - stack.planes[piece.z])
+        for piece in _soon(file.fileno(), _in_order(stack, solid)):
+            parts = [(solid[n], found[n][piece.z - solid[n].lower[2]]) for n in piece.boxes]
+            size = piece.stop - piece.start
+            if size == parts[0][1].nbytes and len(parts) == 1:
+                # Whole rows go where they belong.
+                _read(file.fileno(), parts[0][1].reshape(-1).view(np.uint8), piece.start)
+                continue
+            if size > scratch.size:
+                scratch = np.empty(size, np.uint8)
+            _read(file.fileno(), scratch[:size], piece.start)
+            for box, plane in parts:
+                _fill(plane, box, stack, scratch[:size], piece.start - stack.planes[piece.z])
     return [
-        native(part.T if solid_box is box else part[0].T)
-        for box, solid_box, part in zip(boxes, solid, found, strict=True)
+        native(part.T if len(box.lower) == 3 else part[0].T)
+        for box, part in zip(boxes, found, strict=True)
     ]
 
 
-_Part = tuple[Box, NDArray[Any]]
-"""A box, and the array (z, y, x), or one plane (y, x) of it, that its voxels come to."""
+def _solid(box: Box) -> Box:
+    return box if len(box.lower) == 3 else Box((*box.lower, 0), (*box.upper, 1))
 
 
 class _Piece(NamedTuple):
@@ -73,19 +81,16 @@ class _Piece(NamedTuple):
     start: int
     """From the start of the file."""
     stop: int
-    parts: list[_Part]
-    """What has voxels in the plane."""
+    boxes: list[int]
+    """Numbers of those that have voxels in the plane."""
 
 
-def _in_order(stack: Stored, wanted: Sequence[_Part]) -> Iterator[_Piece]:
+def _in_order(stack: Stored, boxes: Sequence[Box]) -> Iterator[_Piece]:
     """Yield what is read, plane after plane."""
-    for z in sorted({z for box, _ in wanted for z in range(box.lower[2], box.upper[2])}):
-        here = [
-            (box, part[z - box.lower[2]])
-            for box, part in wanted
-            if box.lower[2] <= z < box.upper[2]
-        ]
-        for first, last in _merged(_pieces(stack, [box for box, _ in here])):
+    wanted = [number for number, box in enumerate(boxes) if not box.empty]
+    for z in sorted({z for n in wanted for z in range(boxes[n].lower[2], boxes[n].upper[2])}):
+        here = [n for n in wanted if boxes[n].lower[2] <= z < boxes[n].upper[2]]
+        for first, last in _merged(_pieces(stack, [boxes[n] for n in here])):
             yield _Piece(z, stack.planes[z] + first, stack.planes[z] + last, here)
 
 
@@ -108,14 +113,14 @@ def _soon(file: int, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
     yield from told
 
 
-def _read(file: int, start: int, stop: int) -> bytes:
-    data = os.pread(file, stop - start, start)
-    while len(data) < stop - start:
-        more = os.pread(file, stop - start - len(data), start + len(data))
-        if not more:
-            raise EOFError(f"the file ends before byte {stop}")
-        data += more
-    return data
+def _read(file: int, data: NDArray[np.uint8], start: int) -> None:
+    """Fill ``data`` with the bytes of a file from ``start`` on."""
+    done = 0
+    while done < data.size:
+        count = os.preadv(file, [data[done:].data], start + done)
+        if not count:
+            raise EOFError(f"the file ends before byte {start + data.size}")
+        done += count
 
 
 def _pieces(stack: Stored, boxes: Sequence[Box]) -> Iterator[tuple[int, int]]:
@@ -141,13 +146,15 @@ def _merged(pieces: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _fill(plane: NDArray[Any], box: Box, stack: Stored, data: bytes, first: int) -> None:
+def _fill(
+    plane: NDArray[Any], box: Box, stack: Stored, data: NDArray[np.uint8], first: int
+) -> None:
     """Copy into a plane (y, x) of a box what the bytes from ``first`` of the plane have of it."""
     item, row = stack.dtype.itemsize, stack.row
     begin, width = box.lower[0] * item, box.shape[0] * item
     # Rows are in the bytes as a whole or not at all.
     low = max(box.lower[1], -((begin - first) // row))
-    high = min(box.upper[1], (first + len(data) - begin - width) // row + 1)
+    high = min(box.upper[1], (first + data.size - begin - width) // row + 1)
     if low < high:
         plane[low - box.lower[1] : high - box.lower[1]] = np.ndarray(
             (high - low, box.shape[0]), stack.dtype, data, low * row + begin - first, (row, item)
