@@ -100,11 +100,15 @@ def test_a_shard_decodes_every_page_once(folder, image, tmp_path, decoded, monke
     boxes = [Box.at(corner, SHAPE) for corner in ((0, 0, 0), (15, 3, 1))]
     tiles = tuple(({"path": "packed.tif"}, box) for box in boxes)
     shapes = [((1, 1, 1), (4, 4, 4)), ((2, 2, 2), (4, 4, 4))]
+    opened, file = [], tiff.tifffile.TiffFile
+    monkeypatch.setattr(tiff.tifffile, "TiffFile", lambda path: opened.append(path) or file(path))
     # The last plane of the second tile lies outside the shard.
     plan = ShardPlan(Box((0, 0, 0), (38, 20, 11)), tuple(shapes), tiles, "uint16", "max", 0, "gzip")
     stitch_shard(plan, folder, tmp_path / "shard.h5")
     counts = [decoded.count(page) for page in sorted(set(decoded))]
     assert counts == [2] * 10 + [1]
+    # Each tile's pages are looked up when it is opened, and once to decode them.
+    assert len(opened) == 4
 
 
 # A disk of the node's own

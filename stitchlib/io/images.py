@@ -6,7 +6,7 @@ module with a reader class and one line in `_READERS`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,9 @@ class FileReader(Reader, Protocol):
 
     def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
         """Read several boxes, and what they share of the file once."""
+
+    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
+        """Read one box after another, and what the file says of itself once."""
 
     @property
     def planewise(self) -> bool:
@@ -182,3 +185,6 @@ class _Plane:
     def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
         flat = [Box(box.lower[:2], box.upper[:2]) for box in boxes]
         return [found[..., np.newaxis] for found in self._reader.read_boxes(flat)]
+
+    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
+        return map(self.read, boxes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +59,10 @@ class NpyReader:
         except (OSError, EOFError) as error:
             raise InputError(f"{self._path}: cannot be read as a NumPy file: {error}") from error
         return found if self.order == "F" else [part.T for part in found]
+
+    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
+        """Read one box after another."""
+        return map(self.read, boxes)
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""

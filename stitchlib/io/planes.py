@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,10 @@ class PlanesReader:
             for (_, plane), voxels in zip(here, read, strict=True):
                 plane[...] = voxels
         return found
+
+    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
+        """Read one box after another."""
+        return map(self.read, boxes)
 
     def _open(self, file: Path) -> FileReader:
         reader = open_image(file, self._part)

@@ -46,33 +46,36 @@ class Spool:
             return image
         start = self._end
         self._end += part.size * image.dtype.itemsize
-        self._file.truncate(self._end)  # without taking space: planes are written when asked for
+        self._file.truncate(self._end)  # without taking space: it is written when asked for
         return _Spooled(self._file, start, image, part)
 
 
 class _Spooled:
     order = "F"
 
-    def __init__(self, file: Any, start: int, image: Reader, part: Box) -> None:
+    def __init__(self, file: Any, start: int, image: FileReader, part: Box) -> None:
         self._file, self._start, self._image, self._part = file, start, image, part
         self.shape, self.dtype = image.shape, image.dtype
-        self._decoded = np.zeros(part.shape[2], bool)
+        self._decoded = False
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box``, inside the part, as an array of ``box.shape``."""
         inside = box.relative_to(self._part.lower)
-        planes = slice(inside.lower[2], inside.upper[2])
-        while not self._decoded[planes].all():
-            self._decode(planes.start + int(np.argmin(self._decoded[planes])))
+        if not self._decoded:
+            self._decode()
         stack = np.memmap(self._file, self.dtype, "r", self._start, self._part.shape[::-1])
         return np.asarray(stack)[inside.slices()[::-1]].T
 
-    def _decode(self, first: int) -> None:
-        width, height, depth = self._part.shape
-        plane = width * height * self.dtype.itemsize
-        last = min(depth, first + max(1, DECODED_BYTES // plane))
-        part = Box((0, 0, first), (width, height, last)).shifted(self._part.lower)
-        self._file.seek(self._start + first * plane)
-        self._file.write(np.ascontiguousarray(self._image.read(part).T))
+    def _decode(self) -> None:
+        lower, upper = self._part.lower, self._part.upper
+        plane = self._part.shape[0] * self._part.shape[1] * self.dtype.itemsize
+        step = max(1, DECODED_BYTES // plane)
+        slabs = (
+            Box((*lower[:2], z), (*upper[:2], min(z + step, upper[2])))
+            for z in range(lower[2], upper[2], step)
+        )
+        self._file.seek(self._start)
+        for slab in self._image.read_in_turn(slabs):
+            self._file.write(np.ascontiguousarray(slab.T))
         self._file.flush()
-        self._decoded[first:last] = True
+        self._decoded = True

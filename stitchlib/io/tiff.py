@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -144,7 +145,17 @@ class TiffReader:
                 raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
         if self._offset is not None:
             return [self.read(box) for box in boxes]
-        return [self._image(stack) for stack in self._decode(boxes)]
+        with self._pages() as pages:
+            return [self._image(stack) for stack in self._decode(boxes, pages)]
+
+    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
+        """Read one box after another; where they are decoded, the file is opened once."""
+        if not self.planewise:
+            yield from map(self.read, boxes)
+            return
+        with self._pages() as pages:
+            for box in boxes:
+                yield self._image(self._decode([box], pages)[0])
 
     def _in_planes(self, pages: Sequence[int]) -> positioned.Stored | None:
         """Return where planes lie in the file, None where they are not rows of voxels there.
@@ -194,7 +205,18 @@ class TiffReader:
             raise InputError(f"{self._path}: cannot be read as TIFF: {error}") from error
         return native(np.asarray(stack[index]))
 
-    def _decode(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
+    @contextmanager
+    def _pages(self) -> Iterator[tifffile.TiffPageSeries]:
+        """Open the file to decode its pages."""
+        try:
+            with tifffile.TiffFile(self._path) as file:
+                yield file.series[self._part.series].pages
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise many kinds on broken files
+            raise InputError(f"{self._path}: cannot be decoded: {error}") from error
+
+    def _decode(self, boxes: Sequence[Box], pages: tifffile.TiffPageSeries) -> list[NDArray[Any]]:
         """Decode what boxes need of pages: every strip or tile of them once, and no others."""
         assert self._paged is not None  # noqa: S101 - checked when it was opened
         numbers = np.arange(self._n_pages).reshape(self._stored[: self._paged])
@@ -210,20 +232,13 @@ class TiffReader:
             for where, number in np.ndenumerate(pages_of):
                 wanted.setdefault(int(number), []).append((box, stacks[-1][where], inside))
         plane, reached = np.empty(shape, self.dtype), cache(_reached)
-        try:
-            with tifffile.TiffFile(self._path) as file:
-                pages = file.series[self._part.series].pages
-                for page_number in sorted(wanted):
-                    here = wanted[page_number]
-                    page = _checked(pages[page_number])
-                    needed = reached(page.keyframe, tuple(box for box, _, _ in here))
-                    found = _decoded(page, needed, plane).reshape(shape)
-                    for _, part, inside in here:
-                        part[...] = found[inside]
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders raise many kinds on broken files
-            raise InputError(f"{self._path}: cannot be decoded: {error}") from error
+        for page_number in sorted(wanted):
+            here = wanted[page_number]
+            page = _checked(pages[page_number])
+            needed = reached(page.keyframe, tuple(box for box, _, _ in here))
+            found = _decoded(page, needed, plane).reshape(shape)
+            for _, part, inside in here:
+                part[...] = found[inside]
         return stacks
 
 
