@@ -26,7 +26,7 @@ from stitchlib.core.pyramid import level_factors
 
 SHARD_BYTES = 2**29
 """About the size of a shard: seconds of work for one job, which takes half a second to start."""
-LEAST_SHARD_BYTES = 2**25
+LEAST_SHARD_BYTES = 2**27
 """What would be one shard is two, for two cores, where each has so much to do."""
 
 SHARD_LEVELS = 3

@@ -71,10 +71,10 @@ def test_a_volume_that_is_work_for_two_jobs_is_two_shards() -> None:
         side = auto_shard((1024, 1024, 1), 1, (1.0, 1.0, 1.0), (64, 64, 64), 2, extent)
         return tuple(-(-n // s) for n, s in zip(extent, side, strict=True))
 
-    assert shards(5000, 5000, 1) == (1, 1, 1)
-    assert shards(6000, 6000, 1) == (1, 2, 1)
-    assert shards(7000, 6000, 1) == (2, 1, 1)
-    assert shards(6000, 7000, 1) == (1, 2, 1)
+    assert shards(11000, 11000, 1) == (1, 1, 1)
+    assert shards(12000, 12000, 1) == (1, 2, 1)
+    assert shards(13000, 12000, 1) == (2, 1, 1)
+    assert shards(12000, 13000, 1) == (1, 2, 1)
     assert shards(20000, 6000, 1) == (2, 1, 1)
     assert shards(20000, 20000, 1) == (2, 2, 1)
 
