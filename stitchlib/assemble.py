@@ -24,7 +24,7 @@ from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
 from stitchlib.io.bdv import cells, describe_setup, write_xml
 from stitchlib.io.files import awaited, replacing
-from stitchlib.io.hdf5 import copy_chunks, create_dataset, read_box
+from stitchlib.io.hdf5 import MAPPED_BYTES, copy_chunks, create_dataset, read_box
 from stitchlib.levels import level_box, levels_bytes, slab_shape, write_levels
 
 CHUNK_BYTES = 512
@@ -104,9 +104,9 @@ def _write_channel(
     for shard in shards:
         corner = Box.at(shard["lower"], (0, 0, 0))
         with _opened(folder / shard["path"]) as source:
-            for level in range(made):
-                lower = level_box(corner, tuple(levels[level]["factor"])).lower
-                copy_chunks(source[str(level)], datasets[level], lower)
+            lowers = [level_box(corner, tuple(v["factor"])).lower for v in levels[:made]]
+            parts = [(source[str(n)], datasets[n], lower) for n, lower in enumerate(lowers)]
+            copy_chunks(folder / shard["path"], parts)
     _halve_rest(datasets[made - 1 :])
 
 
@@ -219,7 +219,7 @@ def memory_needed(card: Mapping[str, Any]) -> int:
 
 
 def _copying_bytes(card: Mapping[str, Any], itemsize: int) -> int:
-    """Bound one chunk, which deflate may make longer, and the list of a shard's chunks."""
+    """Bound what is mapped of a shard, a chunk at least, and the list of a shard's chunks."""
     shape: Point = tuple(card["levels"][0]["shape"])
     chunk: Point = tuple(card["levels"][0]["chunk"])
     chunks = 1
@@ -227,7 +227,7 @@ def _copying_bytes(card: Mapping[str, Any], itemsize: int) -> int:
         lowers = {s["lower"][axis] for shards in card["shards"].values() for s in shards}
         ends = [*sorted(lowers), shape[axis]]
         chunks *= -(-max(b - a for a, b in pairwise(ends)) // chunk[axis])
-    return 2 * itemsize * Box.at((0, 0, 0), chunk).size + CHUNK_BYTES * chunks
+    return max(MAPPED_BYTES, 2 * itemsize * Box.at((0, 0, 0), chunk).size) + CHUNK_BYTES * chunks
 
 
 def _halving_bytes(fine: Mapping[str, Any], coarse: Mapping[str, Any], itemsize: int) -> int:

@@ -120,10 +120,12 @@ def exact_in_float32(values: Sequence[Array], weight: int) -> bool:
     is less than 2**24, float32 holds all products and sums exactly, and a quotient that is no tie
     differs from any by at least 1 / (2 weight): more than the error of its division in float32.
     """
-    if values[0].dtype.kind not in "iu" or values[0].dtype.itemsize > 2:
+    dtype = values[0].dtype
+    if dtype.kind not in "iu" or dtype.itemsize > 2:
         return False
-    most = max(map(largest, values))
-    return weight << most.bit_length() < 2**24
+    if weight << 8 * dtype.itemsize < 2**24:  # whatever they are: no need to look
+        return True
+    return weight << max(map(largest, values)).bit_length() < 2**24
 
 
 def largest(values: Array) -> int:

@@ -6,8 +6,12 @@ Axes are (x, y, z) here and (z, y, x) in the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from operator import add, itemgetter
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -16,6 +20,9 @@ from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point
 from stitchlib.io.deflate import deflated, stored_planes
+
+MAPPED_BYTES = 2**21
+"""So much of a file is mapped at one time, or a chunk where that is more."""
 
 
 def create_dataset(
@@ -137,12 +144,11 @@ class ChunkRow:
         if self._dataset.compression != "gzip":
             return chunk
         voxels = chunk.reshape(len(chunk), -1)
-        first = voxels[:, :1]
+        value = voxels[:, 0].tobytes()
         # Chunks of one value are many where a mosaic has gaps; most others show in a few voxels.
-        few = voxels[:, :: max(1, voxels.shape[1] // 61)]
-        if np.any(few != first) or np.any(voxels != first):
+        few = (voxels[:, place].tobytes() for place in (voxels.shape[1] // 2, -1))
+        if any(other != value for other in few) or np.any(voxels != voxels[:, :1]):
             return deflated(chunk, stored)
-        value = first.tobytes()
         if value not in self._constant:
             self._constant[value] = deflated(chunk)
         return self._constant[value]
@@ -163,28 +169,61 @@ def _parts(n: int, side: int) -> Iterator[tuple[slice, slice, int]]:
         yield slice(whole * side, n), slice(whole, whole + 1), n % side
 
 
-def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, lower: Point) -> None:
-    """Copy the chunks of ``source`` as they are, its corner to ``lower`` (x, y, z) of ``target``.
+def copy_chunks(path: Path, parts: Sequence[tuple[h5py.Dataset, h5py.Dataset, Point]]) -> None:
+    """Copy chunks as they are, in the order in which they stand in the file ``path``.
 
-    Both have the same chunk, type and filters; ``lower`` is at a chunk's corner. Chunks are read in
-    the order in which they stand in the file.
+    Parameters
+    ----------
+    path : Path
+        The file of all sources; what was written to it is flushed.
+    parts : sequence of (h5py.Dataset, h5py.Dataset, tuple of int)
+        Source, target, and where in the target its corner goes, (x, y, z), at a chunk's corner.
+        Both have the same chunk, type and filters.
+
+    Raises
+    ------
+    ValueError
+        Where they have not, or chunks are missing.
     """
-    if (source.chunks, source.dtype, source.compression, source.shuffle) != (
-        target.chunks, target.dtype, target.compression, target.shuffle,
-    ):  # fmt: skip
-        raise ValueError(f"{source.file.filename}: {source.name} has other chunks or filters")
-    stored: list[Any] = []
-    source.id.chunk_iter(stored.append)
-    wanted = math.prod(-(-n // c) for n, c in zip(source.shape, source.chunks, strict=True))
-    if len(stored) != wanted:
-        raise ValueError(f"{source.name} has {len(stored)} chunks instead of {wanted}")
-    stored.sort(key=lambda chunk: chunk.byte_offset)
-    # One buffer for all: fresh memory for each costs as much as reading them.
-    buffer = np.empty(max(chunk.size for chunk in stored), np.uint8)
-    for chunk in stored:
-        mask, raw = source.id.read_direct_chunk(chunk.chunk_offset, out=buffer)
-        offset = tuple(a + b for a, b in zip(chunk.chunk_offset, lower[::-1], strict=True))
-        target.id.write_direct_chunk(offset, raw, filter_mask=mask)
+    stored: list[tuple[int, int, int, Point, Any]] = []
+    for source, target, lower in parts:
+        if (source.chunks, source.dtype, source.compression, source.shuffle) != (
+            target.chunks, target.dtype, target.compression, target.shuffle,
+        ):  # fmt: skip
+            raise ValueError(f"{path}: {source.name} has other chunks or filters")
+        chunks: list[Any] = []
+        source.id.chunk_iter(chunks.append)
+        wanted = math.prod(-(-n // c) for n, c in zip(source.shape, source.chunks, strict=True))
+        if len(chunks) != wanted:
+            raise ValueError(f"{source.name} has {len(chunks)} chunks instead of {wanted}")
+        write, corner = target.id.write_direct_chunk, lower[::-1]
+        for chunk in chunks:
+            place = tuple(map(add, chunk.chunk_offset, corner))
+            stored.append((chunk.byte_offset, chunk.size, chunk.filter_mask, place, write))
+    stored.sort(key=itemgetter(0))
+    for (_, _, mask, place, write), raw in zip(stored, _mapped(path, stored), strict=True):
+        write(place, raw, filter_mask=mask)
+
+
+def _mapped(path: Path, places: Iterable[Sequence[Any]]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes at places of a file, (start, length, …), where the system has them.
+
+    Reading them would copy them once more, and to copy them is all the work there is. They are
+    mapped a piece at a time, at once: a page that is mapped when it is needed costs as much.
+    """
+    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    first = last = 0
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        for start, length, *_ in places:
+            if start + length > size:
+                raise ValueError(f"a chunk ends at byte {start + length} of {size}; truncated?")
+            if not first <= start <= start + length <= last:
+                first = start - start % mmap.ALLOCATIONGRANULARITY
+                last = min(max(start + length, first + MAPPED_BYTES), size)
+                piece = mmap.mmap(file.fileno(), last - first, flags, mmap.PROT_READ, offset=first)
+                mapped = np.frombuffer(piece, np.uint8)
+            yield mapped[start - first : start - first + length]
 
 
 def read_box(dataset: h5py.Dataset, box: Box) -> NDArray[Any]:
