@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,10 @@ VERSION = 1
 
 SLAB_VOXELS = 2**21
 """Voxels that are made at one time; what is read of the tiles for them is read once."""
+
+CHUNKS_VOXELS = 2**24
+"""Voxels that are made at one time of a sink with chunks: whole ones, so that each is packed once,
+and wide, so that few planes of compressed tiles are decoded twice."""
 
 BLOCK_VOXELS = 2**17
 """Voxels that are blended at one time: sums and quotients stay in the processor's caches."""
@@ -231,6 +237,16 @@ def blocks(box: Box, order: Order, voxels: int) -> Iterator[Box]:
             yield part
 
 
+def _whole_chunks(box: Box, chunk: Point, voxels: int) -> Iterator[Box]:
+    """Cut a box into parts of whole chunks from its corner on, about ``voxels``, x longest."""
+    sides = list(chunk)
+    for axis, n in enumerate(box.shape):
+        sides[axis] *= max(1, min(voxels // prod(sides), -(-n // chunk[axis])))
+    ranges = map(range, box.lower, box.upper, sides)
+    for corner in product(*tuple(ranges)[::-1]):
+        yield Box.at(corner[::-1], tuple(sides)).intersection(box)
+
+
 def stitch_window(
     plan: FusionPlan,
     sources: Sequence[Reader],
@@ -272,6 +288,12 @@ def stitch_window(
         if view is not None:
             fuse(plan, sources, view, slab, gains)
             return
+        if target.chunk is not None and not plan.covers(slab):
+            # What is between the tiles is written again: each chunk is packed once.
+            voxels = target.read(box)
+            fuse(plan, sources, voxels, slab, gains)
+            target.write(box, voxels)
+            return
         voxels = np.empty(slab.shape, target.dtype, order)
         if fuse(plan, sources, voxels, slab, gains):
             target.write(box, voxels)
@@ -280,7 +302,10 @@ def stitch_window(
             own = voxels[part.relative_to(slab.lower).slices()]
             target.write(part.relative_to(window.lower), own)
 
-    slabs = list(blocks(window, order, SLAB_VOXELS))
+    if target.chunk is None:
+        slabs = list(blocks(window, order, SLAB_VOXELS))
+    else:
+        slabs = list(_whole_chunks(window, target.chunk, CHUNKS_VOXELS))
     parallel.run(make, slabs, processes=processes, verbose=verbose, title="stitching")
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from stitchlib import __version__, levels, memory, stitch
+from stitchlib import Layout, Source, __version__, levels, memory, stitch
 from stitchlib.assemble import assemble, volume_card
 from stitchlib.cards import read_card
 from stitchlib.core.boxes import Box
 from stitchlib.core.pyramid import halve, level_factors
 from stitchlib.errors import InputError
-from stitchlib.io import spool
+from stitchlib.io import sinks, spool
 from stitchlib.io.files import write_record
 from stitchlib.plans import FusionPlan, ShardPlan
 from stitchlib.runs import Run
@@ -623,3 +623,33 @@ def test_a_limit_is_looked_at_again_when_tiles_are_placed(tmp_path):
 
 def card_of(shard):
     return {"stage": "stitch", **shard.as_json()}
+
+
+@pytest.mark.parametrize("gap", [0, 7])
+def test_a_sink_with_chunks_has_each_of_them_packed_once(tmp_path, monkeypatch, gap):
+    monkeypatch.setattr(stitch, "CHUNKS_VOXELS", 2**12)
+    rng = np.random.default_rng(0)
+    tiles = [rng.integers(1, 2**16, (50, 40, 20), dtype=np.uint16) for _ in range(2)]
+    layout = Layout([Source(tiles[0], position=(3, 2, 1)), Source(tiles[1], (45 + 2 * gap, 5, 4))])
+    written = []
+    write = sinks.Target.write
+
+    def counted(self, box, voxels):
+        written.append(box)
+        write(self, box, voxels)
+
+    monkeypatch.setattr(sinks.Target, "write", counted)
+    with h5py.File(tmp_path / "sink.h5", "w") as file:
+        shape = layout.shape[::-1]
+        sink = file.create_dataset(
+            "a", shape, np.uint16, chunks=(8, 16, 12), compression="gzip", fillvalue=9
+        )
+        layout.stitch(sink)
+        found = sink[()].T
+    places = {tuple(n // c for n, c in zip(box.lower, (12, 16, 8), strict=True)) for box in written}
+    assert len(written) == len(places) > 1
+    assert all(n % c == 0 for box in written for n, c in zip(box.lower, (12, 16, 8), strict=True))
+    wanted = np.full(layout.shape, 9, np.uint16)
+    layout.stitch(wanted)
+    assert (wanted == 9).sum() > 100
+    np.testing.assert_array_equal(found, wanted)

@@ -28,6 +28,9 @@ class Target:
         """Whether the array's axes are (z, y, x), as in image files."""
         self.shape: Point = tuple(array.shape)[::-1] if transposed else tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
+        chunks = getattr(array, "chunks", None) if transposed else None
+        self.chunk: Point | None = chunks and tuple(chunks)[::-1]
+        """Extent of the chunks that are stored as a whole; None where there are none."""
 
     def view(self, box: Box) -> NDArray[Any] | None:
         """Return the voxels of ``box`` to be written where they are; None where that can't be."""
@@ -35,6 +38,11 @@ class Target:
             return None
         index = box.slices()
         return self.array[index[::-1]].T if self.transposed else self.array[index]
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a copy of the voxels of ``box``, of an array with chunks."""
+        voxels: NDArray[Any] = self.array[box.slices()[::-1]]
+        return voxels.T
 
     def write(self, box: Box, voxels: NDArray[Any]) -> None:
         """Write the voxels of ``box``."""
