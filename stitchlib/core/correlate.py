@@ -248,9 +248,9 @@ def _bytes(plan: Plan, itemsize: int) -> int:
     """Peak of the three stages of a search: surface, transforms, single displacements."""
     lags = math.prod(plan.shape) * 8
     shapes = (plan.extent_a, plan.extent_b)
-    wide = max(4, itemsize)
-    rows = max(BLOCK_VOXELS, *(shape[2] for shape in shapes))
-    sums = 4 * rows * (wide + 8) + 2 * 8 * math.prod(
+    block = max(BLOCK_VOXELS, *(shape[2] for shape in shapes))
+    # Of a block: values and squares, and the sums of its planes before and after rows are added.
+    sums = 48 * block + 2 * 8 * math.prod(
         min(n, 2 * m) for n, m in zip(plan.extent_a, plan.shape, strict=True)
     )
     # In float64 only where float32 leaves many displacements.

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import Image, slabs
 
-BLOCK_VOXELS = 1 << 14
-"""Voxels of a block of rows: what is summed of it stays in the cache of a core."""
+BLOCK_VOXELS = 1 << 16
+"""Voxels of a block of rows of some planes: what is summed of it stays in the cache of a core."""
+_ROW_VOXELS = 1 << 12
+"""Voxels of every plane of it."""
+_MOST_PLANES = 1 << 15
+"""Of so many values of 16 bits the sum fits 32 bits."""
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -37,30 +41,35 @@ class Sums:
 
 def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Sums:
     """Sum values and squares over all windows, in int64 wherever that cannot overflow."""
-    if image.data.shape[1] == 1 < image.data.shape[0]:
-        # Rows are summed much faster than planes of one row each.
-        turned = replace(image, data=image.data.swapaxes(0, 1))
-        sums = window_sums(turned, [windows[1], windows[0], windows[2]])
-        plain, squares = (array.swapaxes(0, 1) for array in (sums.plain, sums.squares))
-        return replace(sums, plain=plain, squares=squares)
     edges = [np.unique(np.concatenate(pair)) for pair in windows]
     reach = _reach(image)
     exact = image.exact and reach * reach * image.data.size < 2**62
-    whole: Any = np.int64 if image.exact else np.float64
-    square: Any = np.int64 if exact else np.float64
+    as_is = exact and image.narrow
     bins = tuple(len(e) - 1 for e in edges)
-    plain, squares = np.zeros(bins, whole), np.zeros(bins, square)
+    plain = np.zeros(bins, np.int64 if image.exact else np.float64)
+    squares = np.zeros(bins, np.int64 if exact else np.float64)
     planes, rows, columns = image.data.shape
-    for block in slabs((rows, columns), BLOCK_VOXELS):
+    most = _summed_in_32_bits(image) if as_is else _MOST_PLANES
+    for block in slabs((rows, columns), _ROW_VOXELS):
+        few = min(most, max(1, BLOCK_VOXELS // ((block.stop - block.start) * columns)))
         cut = np.flatnonzero((edges[1] > block.start) & (edges[1] < block.stop))
-        inner = np.concatenate(([block.start], edges[1][cut], [block.stop])) - block.start
+        inner = np.concatenate(([0], edges[1][cut] - block.start))
         first = int(np.searchsorted(edges[1], block.start, side="right")) - 1
-        for i, (start, stop) in enumerate(itertools.pairwise(edges[0].tolist())):
-            added, added2 = _plane_sums(image, slice(start, stop), block, whole, square)
-            where = (i, slice(first, first + len(inner) - 1))
-            for total, values in ((plain, added), (squares, added2)):
-                by_row = np.add.reduceat(values.reshape(-1, columns), inner[:-1], axis=0)
-                total[where] += np.add.reduceat(by_row, edges[2][:-1], axis=1)
+        for run in _runs(edges[0], few):
+            where = (run, slice(first, first + len(inner)))
+            size = (run.stop - run.start, block.stop - block.start, columns)
+            start, stop = int(edges[0][run.start]), int(edges[0][run.stop])
+            sums = np.zeros(size, plain.dtype), np.zeros(size, squares.dtype)
+            for low in range(start, stop, few):
+                _add_planes(image, (slice(low, min(low + few, stop)), block), sums, as_is=as_is)
+            for total, values in zip((plain, squares), sums, strict=True):
+                by_row = np.add.reduceat(values, inner, axis=1)
+                total[where] += np.add.reduceat(by_row, edges[2][:-1], axis=2)
+    if as_is:
+        n = np.diff(edges[0])[:, None, None] * np.diff(edges[1])[:, None] * np.diff(edges[2])
+        centre = int(image.centre)
+        squares += centre * (centre * n - 2 * plain)
+        plain -= centre * n
     norm2 = float(squares.sum(dtype=np.float64))
     # However the sums of one bin are added up, no voxel takes part in more additions than this.
     loose = EPS * (64 + 4 * sum(bins) + planes + rows + columns)
@@ -73,24 +82,44 @@ def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.
     )
 
 
-def _plane_sums(
-    image: Image, planes: slice, rows: slice, whole: Any, square: Any
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Sum values, and squares, of a block of rows over some planes, in one dimension each."""
-    size = (rows.stop - rows.start) * image.data.shape[2]
-    plain, squares = np.zeros(size, whole), np.zeros(size, square)
-    # Whole rows are added up, which is much faster than adding within rows.
-    for block in slabs((planes.stop - planes.start, size), 4 * BLOCK_VOXELS):
-        part = slice(planes.start + block.start, planes.start + block.stop)
-        values = image.centred((part, rows)).reshape(-1, size)
-        # A centred 16-bit value is below 2¹⁶: sums of a few are right in 32 bits, sums of squares
-        # in float64.
-        few = image.narrow and len(values) < 1 << 14
-        plain += np.add.reduce(values, axis=0, dtype=np.int32 if few else whole)
-        second = values.astype(np.float64 if image.narrow else square, copy=False)
-        added = np.einsum("ij,ij->j", second, second)
-        squares += added.astype(square, copy=False)
-    return plain, squares
+def _summed_in_32_bits(image: Image) -> int:
+    """Return of how many narrow integers the sum of squares fits 32 bits."""
+    largest = max(abs(int(image.data.min())), int(image.data.max()), 1)
+    return min(_MOST_PLANES, (2**32 - 1) // largest**2)
+
+
+def _runs(edges: NDArray[np.int64], few: int) -> Iterator[slice]:
+    """Yield bins of several planes one by one, and bins of one plane a few at a time."""
+    thick = (np.diff(edges) > 1).tolist()
+    start = 0
+    for i, one in enumerate(thick, 1):
+        if one or i == len(thick) or thick[i] or i - start == few:
+            yield slice(start, i)
+            start = i
+
+
+def _add_planes(
+    image: Image,
+    part: tuple[slice, slice],
+    sums: tuple[NDArray[Any], NDArray[Any]],
+    *,
+    as_is: bool,
+) -> None:
+    """Add values, and squares, of rows of some planes: each plane to its own sums, or all to one.
+
+    Narrow integers ``as_is`` are not centred, and added up in 32 bits: so few do fit.
+    """
+    if as_is:
+        values = image.data[part].astype(np.int32)
+        squares = np.square(values).view(np.uint32)
+    else:
+        values = image.centred(part)
+        squares = np.square(values, dtype=sums[1].dtype)
+    for total, added in zip(sums, (values, squares), strict=True):
+        if len(total) < len(added):
+            total += np.add.reduce(added, axis=0, dtype=added.dtype)
+        else:
+            total += added
 
 
 def _reach(image: Image) -> int:
