@@ -255,10 +255,9 @@ def _pass(
         left[:, :kept] = spectra_a[:, known.stop - known.start - kept :][:, :kept].copy()
         known = slab.a
         _transform_rows(a, slice(slab.a.start + kept, slab.a.stop), pieces, part, left[:, kept:])
-        _transform_rows(b, slab.b, pieces, part, right)
+        _transform_rows(b, slab.b, pieces, part, right, conjugate=True)
         for some in _slices(n, pieces.frequencies):
-            product = _transformed(right[some], 0, pieces.lengths)
-            np.conjugate(product, out=product)
+            product = _transformed(right[some], 0, pieces.lengths, conjugate=True)
             product *= _transformed(left[some], slab.a.start - slab.b.start, pieces.lengths)
             if power:
                 flat = product.view(product.real.dtype).reshape(-1).astype(np.float64)
@@ -274,7 +273,13 @@ def _pass(
 
 
 def _transform_rows(
-    image: Image, wanted: slice, pieces: Cut, part: slice, found: NDArray[Any]
+    image: Image,
+    wanted: slice,
+    pieces: Cut,
+    part: slice,
+    found: NDArray[Any],
+    *,
+    conjugate: bool = False,
 ) -> None:
     """Transform planes along the last axis, into ``found`` (frequencies, planes, rows)."""
     (_, rows, columns), length = image.data.shape, pieces.lengths[2]
@@ -294,32 +299,44 @@ def _transform_rows(
         else:
             inner[...] = image.centred(at)
         done = scipy.fft.rfft(values, axis=axis)
-        found[:, planes, across] = (done if pieces.turned else done.transpose(2, 0, 1))[part]
+        kept = (done if pieces.turned else done.transpose(2, 0, 1))[part]
+        (np.conjugate if conjugate else np.positive)(kept, out=found[:, planes, across])
 
 
-def _transformed(spectra: NDArray[Any], begin: int, lengths: Point) -> NDArray[Any]:
+def _transformed(
+    spectra: NDArray[Any], begin: int, lengths: Point, *, conjugate: bool = False
+) -> NDArray[Any]:
     """Transform (frequencies, planes, rows) along the two last axes, padded to ``lengths``.
 
-    The first plane is number ``begin`` of the axis, which goes round.
+    The first plane is number ``begin`` of the axis, which goes round. Of conjugates the conjugates.
     """
     n, planes, rows = spectra.shape
     padded = np.zeros((n, *lengths[:2]), spectra.dtype)
     before = min(planes, -begin)
-    for given, at in (
-        (spectra[:, :before], slice(lengths[0] + begin, lengths[0] + begin + before)),
-        (spectra[:, before:], slice(planes - before)),
-    ):
-        if given.shape[1]:
-            padded[:, at, :rows] = given
-            _transform(padded[:, at], 2)
-    _transform(padded, 1)
+    stretches = (
+        (slice(before), slice(lengths[0] + begin, lengths[0] + begin + before)),
+        (slice(before, planes), slice(planes - before)),
+    )
+    for given, at in stretches:
+        padded[:, at, :rows] = spectra[:, given]
+    # The axis that grows more comes last.
+    if rows + lengths[0] < planes + lengths[1]:
+        _transform(padded[:, :, :rows], 1, conjugate=conjugate)
+        _transform(padded, 2, conjugate=conjugate)
+        return padded
+    for _, at in stretches:
+        if padded[:, at].size:
+            _transform(padded[:, at], 2, conjugate=conjugate)
+    _transform(padded, 1, conjugate=conjugate)
     return padded
 
 
-def _transform(values: NDArray[Any], axis: int) -> None:
-    """Transform along an axis, in place."""
+def _transform(values: NDArray[Any], axis: int, *, conjugate: bool) -> None:
+    """Transform along an axis, in place; backwards, but for its factor, is of conjugates."""
     if values.shape[axis] > 1:
-        done = scipy.fft.fft(values, axis=axis, overwrite_x=True)
+        how = scipy.fft.ifft if conjugate else scipy.fft.fft
+        norm = "forward" if conjugate else "backward"
+        done = how(values, axis=axis, norm=norm, overwrite_x=True)
         if not np.may_share_memory(done, values):
             values[...] = done
 
