@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from stitchlib.core import correlate, evidence, peaks, searches, spectra, surface
+from stitchlib.core import windows as windows_of_lags
 from stitchlib.core.correlate import (
     SearchRange,
     bytes_needed,
@@ -379,7 +380,7 @@ def test_nothing_reachable_needs_nothing():
 def test_spectra_in_several_pieces_give_the_same(monkeypatch):
     pre, post = pair((12, 20, 30), (3, -2, 1))
     whole = search(pre, post, AROUND, **RULES)
-    monkeypatch.setattr(spectra, "SPECTRA_BYTES", 20000)
+    monkeypatch.setattr(spectra, "SEARCH_BYTES", 20000)
     parts = search(pre, post, AROUND, **RULES)
     assert (parts.displacement, parts.quality) == (whole.displacement, whole.quality)
 
@@ -415,9 +416,46 @@ def test_slabs_and_passes_correlate_as_the_whole_does(shapes, ends, depth, passe
     assert np.abs(found - plain).max() <= 2 * spectra.fft_error(plan, real) * norms
 
 
+@pytest.mark.parametrize("order", [(2, 1, 0), (0, 1, 2)])
+def test_searches_of_small_overlaps_fit_64_mib_in_one_pass(order):
+    # 15 % of 128 × 512 × 512 voxels, whichever axis is the slowest.
+    shape, lower, upper = (512, 512, 128), (415, -20, -8), (455, 20, 8)
+    assert bytes_needed(shape, shape, SearchRange(lower, upper), 2) <= 64 << 20
+    possible = searches.feasible(shape, shape, SearchRange(lower, upper), (1, 1, 1))
+    plan = searches.make_plan(shape, shape, possible, order)
+    assert len(spectra.cut(plan, 8).parts) == 1
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 20)] * 3),
+    reach=st.tuples(*[st.integers(0, 6)] * 3),
+    dtype=st.sampled_from(DTYPES),
+    kind=st.sampled_from(["random", "extreme"]),
+    sizes=st.sampled_from([(1, 1), (7, 20), (30, 200)]),
+    seed=st.integers(0, 99),
+)
+@brief
+def test_window_sums_are_those_of_the_windows(shape, reach, dtype, kind, sizes, seed):
+    data = image(np.random.default_rng(seed), shape, np.dtype(dtype), kind)
+    pixels = peaks.centred_images(data, data, "ncc")[0]
+    lags = [np.arange(-min(r, n - 1), min(r, n - 1) + 1) for r, n in zip(reach, shape, strict=True)]
+    ends = [(np.maximum(0, k), np.minimum(n, k + n)) for k, n in zip(lags, shape, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows_of_lags, "_ROW_VOXELS", sizes[0])
+        patch.setattr(windows_of_lags, "BLOCK_VOXELS", sizes[1])
+        sums = windows_of_lags.window_sums(pixels, ends)
+    for index in np.ndindex(*map(len, lags)):
+        box = tuple(slice(a[i], b[i]) for (a, b), i in zip(ends, index, strict=True))
+        values = pixels.centred(box)
+        values = [int(v) if pixels.exact else float(v) for v in values.ravel()]
+        assert abs(sums.plain[index] - math.fsum(values)) <= sums.error_plain
+        squares = math.fsum(v * v for v in values)
+        assert abs(sums.squares[index] - squares) <= sums.error_squares + squares * 1e-15
+
+
 def test_large_overlaps_are_searched_in_half_their_size(monkeypatch):
     # As of overlaps of 128 MiB; smaller ones may take 64 MiB.
-    monkeypatch.setattr(spectra, "SPECTRA_BYTES", 0)
+    monkeypatch.setattr(spectra, "SEARCH_BYTES", 0)
     shape, reach = (97, 640, 300), (20, 20, 8)
     rng = np.random.default_rng(0)
     pre = rng.integers(0, 3000, shape[::-1], np.uint16).T

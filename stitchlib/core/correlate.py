@@ -249,8 +249,9 @@ def _bytes(plan: Plan, itemsize: int) -> int:
     lags = math.prod(plan.shape) * 8
     shapes = (plan.extent_a, plan.extent_b)
     block = max(BLOCK_VOXELS, *(shape[2] for shape in shapes))
+    wide = 4 if itemsize <= 2 else 8
     # Of a block: values and squares, and the sums of its planes before and after rows are added.
-    sums = 48 * block + 2 * 8 * math.prod(
+    sums = (2 * wide + 32) * block + 2 * 8 * math.prod(
         min(n, 2 * m) for n, m in zip(plan.extent_a, plan.shape, strict=True)
     )
     # In float64 only where float32 leaves many displacements.

@@ -21,8 +21,10 @@ from stitchlib.core.boxes import Point
 from stitchlib.core.peaks import SLAB_VOXELS, Image, blocks
 from stitchlib.core.searches import Plan, fast_length
 
-SPECTRA_BYTES = 64 << 20
-"""So much memory spectra may take however small the images are."""
+SEARCH_BYTES = 64 << 20
+"""So much memory a search may take however small the images are."""
+_SPECTRA_SHARE = 0.94
+"""Of it, for the spectra, less ten numbers in float64 for every lag."""
 _SHARE = 0.35
 """Where images are large, this part of the post image in 16 bits."""
 _MOST_PASSES = 8
@@ -83,11 +85,14 @@ def cut(plan: Plan, item: int, limit: int | None = None) -> Cut:
     item : int
         Bytes of a complex number.
     limit : int, optional
-        Bytes allowed, as far as there is a way; by default 64 MiB, or 0.35 of the bytes of the post
-        image in 16 bits where that is more, and in float64 no more than float32 takes.
+        Bytes allowed, as far as there is a way; by default what keeps a search within 64 MiB, or
+        0.35 of the bytes of the post image in 16 bits where that is more, and in float64 no more
+        than float32 takes.
     """
     if limit is None:
-        limit = max(SPECTRA_BYTES, int(2 * _SHARE * math.prod(plan.extent_b)))
+        lags = 80 * math.prod(plan.shape)
+        share = int(2 * _SHARE * math.prod(plan.extent_b))
+        limit = max(int(_SPECTRA_SHARE * SEARCH_BYTES) - lags, share)
         if item > _SINGLE:
             limit = _cut(plan, _SINGLE, limit).nbytes
     return _cut(plan, item, limit)
@@ -161,8 +166,11 @@ def _nbytes(plan: Plan, pieces: Cut, item: int) -> int:
     kept = several * lags[0] * rows[0] * width * item
     plane = max(SLAB_VOXELS // lengths[2], 1) * (3 * half * item + 16 * lengths[2])
     piece = min(width, pieces.frequencies) * lengths[0] * lengths[1] * (2 * item + 16)
-    result = lags[0] * lags[1] * (half * item + lengths[2] * item)
-    return int(held * width * item + max(kept, plane, piece) + 2 * result)
+    passing = held * width * item + max(kept, plane, piece)
+    # Of the last transform back: all lags, those of the plan, and the same in float64.
+    back = lengths[2] * item // 2 + lags[2] * (item // 2 + 8)
+    rows_of_lags = lags[0] * lags[1]
+    return int(rows_of_lags * half * item + max(passing, rows_of_lags * back))
 
 
 def _slices(n: int, depth: int) -> Iterator[slice]:

@@ -115,11 +115,10 @@ def _add_planes(
     else:
         values = image.centred(part)
         squares = np.square(values, dtype=sums[1].dtype)
-    for total, added in zip(sums, (values, squares), strict=True):
-        if len(total) < len(added):
-            total += np.add.reduce(added, axis=0, dtype=added.dtype)
-        else:
-            total += added
+    for total, each in zip(sums, (values, squares), strict=True):
+        one = len(total) < len(each)
+        added = np.add.reduce(each, axis=0, dtype=each.dtype) if one else each
+        np.add(total, added, out=total)
 
 
 def _reach(image: Image) -> int:
