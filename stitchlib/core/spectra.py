@@ -342,9 +342,10 @@ def _transformed(
 def _transform(values: NDArray[Any], axis: int, *, conjugate: bool) -> None:
     """Transform along an axis, in place; backwards, but for its factor, is of conjugates."""
     if values.shape[axis] > 1:
-        how = scipy.fft.ifft if conjugate else scipy.fft.fft
-        norm = "forward" if conjugate else "backward"
-        done = how(values, axis=axis, norm=norm, overwrite_x=True)
+        if conjugate:
+            done = scipy.fft.ifft(values, axis=axis, norm="forward", overwrite_x=True)
+        else:
+            done = scipy.fft.fft(values, axis=axis, overwrite_x=True)
         if not np.may_share_memory(done, values):
             values[...] = done
 

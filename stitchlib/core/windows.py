@@ -66,7 +66,8 @@ def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.
                 by_row = np.add.reduceat(values, inner, axis=1)
                 total[where] += np.add.reduceat(by_row, edges[2][:-1], axis=2)
     if as_is:
-        n = np.diff(edges[0])[:, None, None] * np.diff(edges[1])[:, None] * np.diff(edges[2])
+        sizes = [np.diff(edge) for edge in edges]
+        n: Any = sizes[0][:, None, None] * sizes[1][:, None] * sizes[2]
         centre = int(image.centre)
         squares += centre * (centre * n - 2 * plain)
         plain -= centre * n
