@@ -307,8 +307,9 @@ def _transform_rows(
         else:
             inner[...] = image.centred(at)
         done = scipy.fft.rfft(values, axis=axis)
-        kept = (done if pieces.turned else done.transpose(2, 0, 1))[part]
-        (np.conjugate if conjugate else np.positive)(kept, out=found[:, planes, across])
+        if conjugate:
+            np.conjugate(done, out=done)
+        found[:, planes, across] = (done if pieces.turned else done.transpose(2, 0, 1))[part]
 
 
 def _transformed(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ class Sums:
 
 def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Sums:
     """Sum values and squares over all windows, in int64 wherever that cannot overflow."""
+    if image.data.shape[0] == 1 < image.data.shape[1]:
+        # Adding planes of one row each is much faster than adding the rows of one plane.
+        turned = replace(image, data=image.data.swapaxes(0, 1))
+        sums = window_sums(turned, [windows[1], windows[0], windows[2]])
+        plain, squares = (array.swapaxes(0, 1) for array in (sums.plain, sums.squares))
+        return replace(sums, plain=plain, squares=squares)
     edges = [np.unique(np.concatenate(pair)) for pair in windows]
     reach = _reach(image)
     exact = image.exact and reach * reach * image.data.size < 2**62
@@ -49,9 +55,9 @@ def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.
     plain = np.zeros(bins, np.int64 if image.exact else np.float64)
     squares = np.zeros(bins, np.int64 if exact else np.float64)
     planes, rows, columns = image.data.shape
-    most = _summed_in_32_bits(image) if as_is else _MOST_PLANES
+    fit = _fit_32_bits(image) if as_is else 0
     for block in slabs((rows, columns), _ROW_VOXELS):
-        few = min(most, max(1, BLOCK_VOXELS // ((block.stop - block.start) * columns)))
+        few = min(_MOST_PLANES, max(1, BLOCK_VOXELS // ((block.stop - block.start) * columns)))
         cut = np.flatnonzero((edges[1] > block.start) & (edges[1] < block.stop))
         inner = np.concatenate(([0], edges[1][cut] - block.start))
         first = int(np.searchsorted(edges[1], block.start, side="right")) - 1
@@ -59,10 +65,10 @@ def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.
             where = (run, slice(first, first + len(inner)))
             size = (run.stop - run.start, block.stop - block.start, columns)
             start, stop = int(edges[0][run.start]), int(edges[0][run.stop])
-            sums = np.zeros(size, plain.dtype), np.zeros(size, squares.dtype)
+            added = np.zeros(size, plain.dtype), np.zeros(size, squares.dtype)
             for low in range(start, stop, few):
-                _add_planes(image, (slice(low, min(low + few, stop)), block), sums, as_is=as_is)
-            for total, values in zip((plain, squares), sums, strict=True):
+                _add_planes(image, (slice(low, min(low + few, stop)), block), added, fit)
+            for total, values in zip((plain, squares), added, strict=True):
                 by_row = np.add.reduceat(values, inner, axis=1)
                 total[where] += np.add.reduceat(by_row, edges[2][:-1], axis=2)
     if as_is:
@@ -83,10 +89,10 @@ def window_sums(image: Image, windows: list[tuple[NDArray[np.int64], NDArray[np.
     )
 
 
-def _summed_in_32_bits(image: Image) -> int:
-    """Return of how many narrow integers the sum of squares fits 32 bits."""
+def _fit_32_bits(image: Image) -> int:
+    """Return of how many narrow integers the sum of squares fits 32 bits; one at least."""
     largest = max(abs(int(image.data.min())), int(image.data.max()), 1)
-    return min(_MOST_PLANES, (2**32 - 1) // largest**2)
+    return (2**32 - 1) // largest**2
 
 
 def _runs(edges: NDArray[np.int64], few: int) -> Iterator[slice]:
@@ -100,26 +106,24 @@ def _runs(edges: NDArray[np.int64], few: int) -> Iterator[slice]:
 
 
 def _add_planes(
-    image: Image,
-    part: tuple[slice, slice],
-    sums: tuple[NDArray[Any], NDArray[Any]],
-    *,
-    as_is: bool,
+    image: Image, part: tuple[slice, slice], sums: tuple[NDArray[Any], NDArray[Any]], fit: int
 ) -> None:
     """Add values, and squares, of rows of some planes: each plane to its own sums, or all to one.
 
-    Narrow integers ``as_is`` are not centred, and added up in 32 bits: so few do fit.
+    Narrow integers of which the squares of ``fit`` fit 32 bits are taken as they are, not centred.
     """
-    if as_is:
+    wide: Any
+    if fit:
         values = image.data[part].astype(np.int32)
         squares = np.square(values).view(np.uint32)
+        wide = (np.int32, np.uint32 if len(values) <= fit else np.int64)
     else:
         values = image.centred(part)
         squares = np.square(values, dtype=sums[1].dtype)
-    for total, each in zip(sums, (values, squares), strict=True):
+        wide = (sums[0].dtype, sums[1].dtype)
+    for total, each, kind in zip(sums, (values, squares), wide, strict=True):
         one = len(total) < len(each)
-        added = np.add.reduce(each, axis=0, dtype=each.dtype) if one else each
-        np.add(total, added, out=total)
+        np.add(total, np.add.reduce(each, axis=0, dtype=kind) if one else each, out=total)
 
 
 def _reach(image: Image) -> int:
