@@ -24,7 +24,7 @@ from stitchlib.io.parts import Part
 from stitchlib.io.views import Held
 from stitchlib.pairs import Link, Pair
 
-VERSION = 8
+VERSION = 9
 """Version of the algorithm: raising it makes every run align again."""
 
 Background = float | Literal["auto"] | None

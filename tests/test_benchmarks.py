@@ -115,6 +115,20 @@ def test_kinds_say_what_is_ok_and_wrong() -> None:
     assert row == "| k | 3 | 66.7 | 1 | 2 | 50.0 |"
 
 
+def test_gates_are_fitted_to_the_surest_view_of_every_link() -> None:
+    rng = np.random.default_rng(0)
+    links = []
+    for distance, chance in rng.uniform(-2, 6, (2000, 2)):
+        right = rng.random() < 1 / (1 + np.exp(4 - 3 * distance))
+        # A view that says less, and is wrong, does not matter.
+        links.append([((distance, 6.0 + chance, 30.0), bool(right)), ((-2.0, 0.0, 0.1), False)])
+    constant, real, slope, worth = calibration.fit(links, starts=2)
+    assert constant == pytest.approx(-4, abs=1)
+    assert slope == pytest.approx(3, abs=0.7)
+    assert real == pytest.approx(0, abs=5)
+    assert worth <= 5
+
+
 def test_reliability_is_drawn(tmp_path: Path) -> None:
     judged = calibration.phantoms(range(3), 1, "mip", 0.6)
     assert len(judged) == 3 * len(calibration.KINDS)

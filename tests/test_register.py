@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -15,7 +16,7 @@ from stitchlib.core.coarse import COARSE_FROM
 from stitchlib.core.filters import binned, has_content
 from stitchlib.core.register import register, register_bytes
 from stitchlib.core.shifts import SearchRange
-from stitchlib.core.subvoxel import as_normal, place
+from stitchlib.core.subvoxel import Place, as_normal, place
 from stitchlib.phantom import Phantom
 from stitchlib.phantom.links import HOPELESS, KINDS, faint_mosaic, mosaic_links, phantom_link
 from tests.traced import traced
@@ -63,10 +64,9 @@ def test_many_links(kind: str, record_property: Callable[[str, object], None]) -
     assert len(missed) <= MOST_MISSED.get(kind, 0.02) * signal
 
 
-# The goal is that 90 % are ok: with a read noise of 2.6 photons all are, with 3.0 it is less.
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "least_ok"), [(1, 0.7), (2, 0.9)])
-def test_faint_mosaics_are_put_together(seed: int, least_ok: float) -> None:
+@pytest.mark.parametrize("seed", [1, 2])
+def test_faint_mosaics_are_put_together(seed: int) -> None:
     off, ok = [], []
     for link in mosaic_links(faint_mosaic(seed)):
         match = register(link.pre, link.post, link.search, least=link.least)
@@ -77,7 +77,7 @@ def test_faint_mosaics_are_put_together(seed: int, least_ok: float) -> None:
         ok.append(match.confidence >= OK)
     assert max(np.array(off)[ok]) <= 1
     assert max(off) <= 1
-    assert np.mean(ok) >= least_ok
+    assert np.mean(ok) >= 0.9
 
 
 @pytest.mark.slow
@@ -97,8 +97,7 @@ def test_a_large_faint_overlap_is_known_by_its_size() -> None:
     assert link.true_ncc() < 0.01
     match = register(link.pre, link.post, link.search, least=link.least)
     assert np.abs(np.subtract(match.refined, link.truth)).max() <= 1
-    # The goal is that it is ok, too; links of repeated texture can stand out as much and be wrong.
-    assert match.confidence >= 0.98
+    assert match.confidence >= OK
 
 
 def test_a_link_sure_in_z_only_says_so() -> None:
@@ -249,13 +248,32 @@ def test_parts_of_a_voxel_are_told(gain: float, step: int) -> None:
     # From a voxel beside it they want to be a voxel farther.
     beside = place(*shifted(0.02, gain=gain), (9, 7), (True, True), step=step, width=1.0)
     assert beside.moves[0] > 1
-    assert beside.margins((0.0, beside.moves[1]))[0] == 0.0
+    assert beside.margins((0.0, beside.moves[1]))[0] < 1e-3
 
 
 def test_a_blob_that_the_border_cuts_does_not_hold_its_place() -> None:
     """The image that shows more of it is the brighter one: neither gain nor border may hide it."""
     found = place(*shifted(0.005, cut=True), (10, 7), (True, True), width=1.0)
     np.testing.assert_allclose(found.moves, (0.3, -0.4), atol=0.1)
+
+
+@pytest.mark.parametrize("planes", [2, 3, 4])
+def test_parts_of_a_voxel_are_told_of_few_planes(planes: int) -> None:
+    """Thick slices that have as much as two planes in common, the second 0.3 of one further on."""
+    rng = np.random.default_rng(6)
+    grid = np.mgrid[:60, :60, :12].astype(float)
+    blobs = rng.uniform(0, 1, (60, 3)) * (60, 60, 12)
+
+    def scene(beyond: float) -> np.ndarray:
+        at = grid + np.array([0, 0, beyond])[:, None, None, None]
+        found = sum(np.exp(-((at - b[:, None, None, None]) ** 2).sum(axis=0) / 18) for b in blobs)
+        return found + 0.02 * rng.normal(size=found.shape)
+
+    start = 6 - planes
+    pre, post = scene(0.0)[..., :6], scene(0.3)[..., start : start + 6]
+    found = place(pre, post, (0, 0, start), (True,) * 3, width=1.0, flat=True)
+    np.testing.assert_allclose(found.moves, (0, 0, 0.3), atol=0.05)
+    assert min(found.margins(found.moves)) > 10
 
 
 def test_axes_that_are_not_searched_are_left_alone() -> None:
@@ -280,6 +298,15 @@ def test_errors_of_a_place_are_those_that_are_made(width: float, noise: float) -
         off.append(found.moves)
         stated.append(found.errors)
     assert np.median(stated) == pytest.approx(np.sqrt(np.mean(np.square(off))), rel=0.2)
+
+
+@pytest.mark.parametrize("off", [0.0, 0.2, 0.9, 1.5])
+@pytest.mark.parametrize("error", [0.02, 0.4, 3.0])
+def test_margins_are_as_rare_as_being_a_voxel_off(off: float, error: float) -> None:
+    found = Place((0.3 + off, 0.3), (error, math.inf), (1e9, 1.0)).margins((0.3, 0.3))
+    limits = scipy.stats.norm.cdf((off + 1, off - 1), scale=error)
+    assert scipy.stats.norm.sf(found[0]) * 2 == pytest.approx(1 - limits[0] + limits[1], abs=1e-9)
+    assert found[1] == 0
 
 
 def test_deviations_of_few_blocks_are_worth_less() -> None:

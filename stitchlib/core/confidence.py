@@ -132,13 +132,9 @@ def _bounded(value: float) -> float:
     return max(_LEAST, min(_MOST, value)) / 5
 
 
-GATES = ((-2.56, 2.35), (-1.27, 4.13))
-"""Constant and slope of the logistic functions of distance and chance."""
-STEADY = 1.0
-"""What a standard error that the parts of an overlap state is worth, 1 at most.
-
-These five numbers are made by benchmarks/calibration.py.
-"""
+GATES = ((-3.64, 3.47), (-1.41, 3.9))
+"""Constant and slope of the logistic functions of distance and chance, which are fifths of
+log-odds; made by benchmarks/calibration.py."""
 _BORDER = 0.85
 """Factor for a peak on the border of its range: the truth may lie outside."""
 
@@ -174,7 +170,7 @@ def _gates(distance: float, chance: float) -> tuple[float, float]:
 
 def _within(margin: float) -> float:
     """Return the probability that it is less than a voxel off, if it is the right peak."""
-    return math.erf(STEADY * margin / math.sqrt(2))
+    return math.erf(margin / math.sqrt(2))
 
 
 def _probability(numbers: tuple[float, float, float]) -> float:

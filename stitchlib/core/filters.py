@@ -36,8 +36,8 @@ def smooth(image: NDArray[Any], width: float) -> F32:
 
 
 def without_shading(image: F32) -> F32:
-    """Take the running mean of 15 voxels off: shading, background, vignetting."""
-    size = [min(BROAD, n) for n in image.shape]
+    """Take shading and background off: a mean of 15 voxels, along axes of 6 voxels or more."""
+    size = [min(BROAD, n) if n >= _LEAST_EXTENT else 1 for n in image.shape]
     found: F32 = image - scipy.ndimage.uniform_filter(image, size)
     return found
 

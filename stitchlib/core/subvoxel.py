@@ -18,11 +18,13 @@ is itself not well known [3]_.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtri_exp
 
 from stitchlib.core.agreement import block_sums, central_parts, common, within
 from stitchlib.core.boxes import Point
@@ -58,13 +60,19 @@ class Place:
         )
 
     def margins(self, moves: tuple[float, ...]) -> tuple[float, ...]:
-        """Return by how many standard deviations these moves are less than a voxel off."""
-        return tuple(
-            as_normal(max(0.0, 1 - abs(mine - move)) / max(error, _INTERPOLATION), freedom)
-            for mine, move, error, freedom in zip(
-                self.moves, moves, self.errors, self.freedom, strict=True
-            )
-        )
+        """Return the deviations of a normal error that are as rare as these being a voxel off."""
+        found = []
+        for mine, move, error, freedom in zip(
+            self.moves, moves, self.errors, self.freedom, strict=True
+        ):
+            # To either side, a voxel is as far as that from where the images fit best.
+            sides = [
+                as_normal((1 + way) / max(error, _INTERPOLATION), freedom)
+                for way in (mine - move, move - mine)
+            ]
+            rare = np.logaddexp(*log_ndtr(np.negative(sides)))
+            found.append(max(0.0, -float(ndtri_exp(rare - math.log(2)))))
+        return tuple(found)
 
 
 def place(
@@ -102,7 +110,7 @@ def place(
     if windows is None:
         return found
     steps = tuple(
-        min(step, (b - a - 1) // 2) if searched else 0
+        min(step, b - a - 1, max(1, (b - a - 1) // 2)) if searched else 0
         for searched, (a, b) in zip(axes, windows, strict=True)
     )
     along = [axis for axis, s in enumerate(steps) if s]
@@ -171,6 +179,14 @@ def _scaled(image: NDArray[Any], seen: NDArray[Any]) -> tuple[F32, F32]:
     return raw, shown
 
 
+def _with_middle(image: F32, axes: Sequence[int]) -> F32:
+    """Put the mean of two planes between them."""
+    for axis in axes:
+        middle = image.mean(axis=axis, dtype=np.float32)
+        image = np.insert(image, 1, middle, axis=axis)
+    return image
+
+
 class _Fields:
     """What least squares is made of, voxel by voxel.
 
@@ -184,7 +200,11 @@ class _Fields:
     ) -> None:
         self._steps, self._view = steps, (width, flat)
         self._along = [axis for axis, s in enumerate(steps) if s]
-        pairs = [_scaled(image, filtered(image, width, flat=flat)) for image in images]
+        # Two planes have a gradient half-way between them only.
+        halves = [axis for axis in self._along if images[0].shape[axis] == 2]
+        self._far = [s / (2 if axis in halves else 1) for axis, s in enumerate(steps)]
+        scaled = [_scaled(image, filtered(image, width, flat=flat)) for image in images]
+        pairs = [[_with_middle(image, halves) for image in pair] for pair in scaled]
         self._raw, self._seen = zip(*pairs, strict=True)
         self._pairs = self._both(self._seen)
 
@@ -205,7 +225,7 @@ class _Fields:
         """Return every field but the last as either image has it."""
         fields = [
             [
-                np.float32(1 / (2 * self._steps[axis])) * self._rise(image, axis, -1, 1)
+                np.float32(1 / (2 * self._far[axis])) * self._rise(image, axis, -1, 1)
                 for image in images
             ]
             for axis in self._along
@@ -232,7 +252,7 @@ class _Fields:
                 np.vdot(*(self._rise(image, axis, low, low + 1) for image in self._seen))
                 for low in (-1, 0)
             ]
-            found[i, i] = (found[i, i] + sum(near) / self._steps[axis] ** 2) / 3
+            found[i, i] = (found[i, i] + sum(near) / self._far[axis] ** 2) / 3
         return found
 
     def rests(self, moves: Floats) -> Floats:
@@ -276,7 +296,8 @@ def as_normal(deviations: float, freedom: float) -> float:
     the chi-square distributions. Ann. Math. Stat. 30, 1121-1130.
     """
     scale = (8 * freedom + 1) / (8 * freedom + 3)
-    return scale * math.sqrt(freedom * math.log1p(deviations * deviations / freedom))
+    found = scale * math.sqrt(freedom * math.log1p(deviations * deviations / freedom))
+    return math.copysign(found, deviations)
 
 
 def _beyond(freedom: float) -> float:
