@@ -65,17 +65,16 @@ def test_many_links(kind: str, record_property: Callable[[str, object], None]) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_faint_mosaics_are_put_together(seed: int) -> None:
+def test_faint_mosaics_are_put_together() -> None:
+    """Read noises of 3.0 photons, which is the most that happens, and of 2.6."""
     off, ok = [], []
-    for link in mosaic_links(faint_mosaic(seed)):
+    for link in itertools.chain(*(mosaic_links(faint_mosaic(seed)) for seed in (1, 2))):
         match = register(link.pre, link.post, link.search, least=link.least)
         if link.kind == "background":
             assert match.confidence < OK
             continue
         off.append(np.abs(np.subtract(match.refined, link.truth)).max())
         ok.append(match.confidence >= OK)
-    assert max(np.array(off)[ok]) <= 1
     assert max(off) <= 1
     assert np.mean(ok) >= 0.9
 
