@@ -3,8 +3,8 @@
 ``python -m benchmarks.calibration fit`` prints `GATES` of
 stitchlib/core/confidence.py (ten minutes).
 ``python -m benchmarks.calibration check docs`` prints the tables of docs/confidence.md and draws
-its ``reliability.png``, from other seeds and from the real sets that are there (a quarter of an
-hour).
+its ``reliability.png``, from other seeds and from the real sets that are there (three quarters of
+an hour of a processor).
 """
 
 from __future__ import annotations
