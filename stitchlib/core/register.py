@@ -43,6 +43,8 @@ _FARTHEST = 0.75
 """Voxels from a whole displacement to the refined one, at most."""
 CLEAR = 0.9999
 """Confidence from which no other filter is tried."""
+_NIL = 0.001
+"""Confidence up to which a view says nothing: the least filtered one stands."""
 Filter = tuple[float, bool]
 FILTERS: tuple[Filter, ...] = (
     (0.0, False),
@@ -144,7 +146,7 @@ def _surest(views: Iterable[Weighing]) -> Weighing:
     """Return the view with the highest confidence, or the first that leaves no doubt."""
     best: Weighing | None = None
     for view in views:
-        if best is None or view.confidence > best.confidence:
+        if best is None or view.confidence > max(best.confidence, _NIL):
             best = view
         if best.confidence >= CLEAR:
             break

@@ -109,6 +109,7 @@ def place(
     windows = common(pre.shape, post.shape, (best,))
     if windows is None:
         return found
+    # Of two planes, one step is from half-way between them.
     steps = tuple(
         min(step, b - a - 1, max(1, (b - a - 1) // 2)) if searched else 0
         for searched, (a, b) in zip(axes, windows, strict=True)
