@@ -134,7 +134,8 @@ class ChunkRow:
         _, height, width = self._dataset.chunks
         places = list(np.ndindex(*self._row.shape[:2]))
         chunks = [self._row[place] for place in places]
-        packed = self._mapped(partial(self._pack, stored=stored_planes(chunks)), chunks)
+        stored = stored_planes(chunks) if self._dataset.compression == "gzip" else 0
+        packed = self._mapped(partial(self._pack, stored=stored), chunks)
         for (row, column), data in zip(places, packed, strict=True):
             x, y = self._box.lower[0] + column * width, self._box.lower[1] + row * height
             self._dataset.id.write_direct_chunk((self._z, y, x), data)
