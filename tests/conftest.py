@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.acquisition import Setup
+
+# No test has a time limit: a machine may be busy.
+settings.register_profile("stitchlib", deadline=None)
+settings.load_profile("stitchlib")
 
 
 @pytest.fixture(scope="session")

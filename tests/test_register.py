@@ -299,6 +299,23 @@ def test_errors_of_a_place_are_those_that_are_made(width: float, noise: float) -
     assert np.median(stated) == pytest.approx(np.sqrt(np.mean(np.square(off))), rel=0.2)
 
 
+@pytest.mark.parametrize(("noise", "plain"), [(0.05, True), (4.0, False)])
+def test_a_small_part_of_images_that_look_alike_says_all(noise: float, plain: bool) -> None:
+    rng = np.random.default_rng(5)
+    scene = scipy.ndimage.gaussian_filter(rng.normal(size=(360, 360)), 2)
+    scene /= scene.std()
+    pre, post = scene[:340, :340], scene[10:350, 7:347]
+    pre, post = (part + noise * rng.normal(size=part.shape) for part in (pre, post))
+    whole, part = (
+        place(pre, post, (10, 7), (True, True), width=1.0, flat=True, alike=alike)
+        for alike in (False, True)
+    )
+    assert (part != whole) == plain  # where it isn't plain, nothing is changed by asking
+    if plain:
+        np.testing.assert_allclose(part.moves, 0, atol=0.01)
+        assert max(whole.spread()) <= max(part.spread()) <= 0.02
+
+
 @pytest.mark.parametrize("off", [0.0, 0.2, 0.9, 1.5])
 @pytest.mark.parametrize("error", [0.02, 0.4, 3.0])
 def test_margins_are_as_rare_as_being_a_voxel_off(off: float, error: float) -> None:

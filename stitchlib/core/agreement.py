@@ -112,10 +112,10 @@ def common(shape_pre: Point, shape_post: Point, displacements: Sequence[Point]) 
     return windows
 
 
-def central_parts(windows: Windows) -> list[Windows]:
-    """Halve windows until a part is small enough; the most central parts come first."""
+def central_parts(windows: Windows, most: int = PART_VOXELS) -> list[Windows]:
+    """Halve windows until a part has ``most`` voxels; the most central parts come first."""
     parts = [windows]
-    while math.prod(b - a for a, b in parts[0]) > PART_VOXELS:
+    while math.prod(b - a for a, b in parts[0]) > most:
         extents = [b - a for a, b in parts[0]]
         axis = extents.index(max(extents))
         halves = []

@@ -41,6 +41,8 @@ _WIDEST = 2.0
 """Width of the Gaussian, at most, with which a displacement must agree."""
 _FARTHEST = 0.75
 """Voxels from a whole displacement to the refined one, at most."""
+_ALIKE = 0.6
+"""NCC from which a small part of the overlap may say all about parts of a voxel."""
 CLEAR = 0.9999
 """Confidence from which no other filter is tried."""
 _NIL = 0.001
@@ -289,14 +291,15 @@ def weighings(
         rival = math.inf
         if evidence.rival is not None:
             rival = preference(a, b, here, evidence.rival, width)
-        fine = place(pre, post, here, searched, width=max(_FINE, width), flat=True)
+        alike = evidence.ncc >= _ALIKE
+        fine = place(pre, post, here, searched, width=max(_FINE, width), flat=True, alike=alike)
         moves = tuple(
             0.0 if end else max(-_FARTHEST, min(_FARTHEST, move))
             for move, end in zip(fine.moves, evidence.border, strict=True)
         )
         # What is as large as a few voxels is to say the same as details, which noise can make up.
         wide = min(_WIDEST, width + 1)
-        broad = place(pre, post, here, searched, step=2, width=wide, flat=flat)
+        broad = place(pre, post, here, searched, step=2, width=wide, flat=flat, alike=alike)
         margins = map(min, fine.margins(moves), broad.margins(moves))
         error = tuple(
             math.inf if end else e for e, end in zip(fine.spread(), evidence.border, strict=True)

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri_exp
 
-from stitchlib.core.agreement import block_sums, central_parts, common, within
+from stitchlib.core.agreement import Windows, block_sums, central_parts, common, within
 from stitchlib.core.boxes import Point
 from stitchlib.core.filters import filtered
 
@@ -35,8 +35,14 @@ F32 = NDArray[np.float32]
 
 _INTERPOLATION = 0.01
 """Error where there is no noise, voxels (measured on phantoms)."""
+_INTERPOLATION_LITTLE = 0.015
+"""The same where no more is looked at than a small part."""
 _WELL = 0.1
 """Standard error from which no more of the overlap is looked at, voxels."""
+_LITTLE = 1 << 15
+"""Voxels of the part that images that look alike are tried on first."""
+_PLAIN = 0.02
+"""Error from which no more of them is looked at: most of it is that of the interpolation."""
 _BLOCK = 3
 """Voxels along an axis over which errors are summed: noise may be alike in neighbours."""
 
@@ -51,11 +57,13 @@ class Place:
     """Standard errors, voxels; infinite along axes that were not asked for or cannot be told."""
     freedom: tuple[float, ...]
     """Degrees of freedom of the errors: in how many blocks they were seen."""
+    interpolation: float = _INTERPOLATION
+    """Error where there is no noise, voxels."""
 
     def spread(self) -> tuple[float, ...]:
         """Return what 68 % of the errors are below: more than the error where few blocks say it."""
         return tuple(
-            math.hypot(error * _beyond(freedom), _INTERPOLATION)
+            math.hypot(error * _beyond(freedom), self.interpolation)
             for error, freedom in zip(self.errors, self.freedom, strict=True)
         )
 
@@ -67,7 +75,7 @@ class Place:
         ):
             # To either side, a voxel is as far as that from where the images fit best.
             sides = [
-                as_normal((1 + way) / max(error, _INTERPOLATION), freedom)
+                as_normal((1 + way) / max(error, self.interpolation), freedom)
                 for way in (mine - move, move - mine)
             ]
             rare = np.logaddexp(*log_ndtr(np.negative(sides)))
@@ -84,6 +92,7 @@ def place(
     step: int = 1,
     width: float = 0.0,
     flat: bool = False,
+    alike: bool = False,
 ) -> Place:
     """Find where exactly two images fit best.
 
@@ -99,6 +108,8 @@ def place(
         Voxels to either side over which gradients are taken.
     width, flat
         As of `filtered`.
+    alike : bool
+        Whether there is so little noise that a small part may make it plain.
 
     Returns
     -------
@@ -117,13 +128,36 @@ def place(
     along = [axis for axis, s in enumerate(steps) if s]
     if not along:
         return found
+    view = steps, width, flat
+    parts = central_parts(windows)
+    little = central_parts(windows, _LITTLE)[0]
+    if alike and little != parts[0]:
+        found = _seen_in([little], (pre, post), best, view)
+        found = replace(found, interpolation=_INTERPOLATION_LITTLE)
+        if all(found.spread()[axis] <= _PLAIN for axis in along):
+            return found
+    return _seen_in(parts, (pre, post), best, view)
+
+
+def _seen_in(
+    parts: Sequence[Windows],
+    images: tuple[NDArray[Any], NDArray[Any]],
+    best: Point,
+    view: tuple[Point, float, bool],
+) -> Place:
+    """Find where exactly images fit best, part after part until it is well known.
+
+    ``view`` are steps, along at least one axis, and how images are filtered.
+    """
+    steps, width, flat = view
+    along = [axis for axis, s in enumerate(steps) if s]
     size = len(along) + 2
     slope: Floats = np.zeros(size)
     bend: Floats = np.zeros((size, size))
     rests: list[Floats] = []
-    for part in central_parts(windows):
-        images = within(pre, part, best), within(post, part, (0,) * len(best))
-        fields = _Fields(images, steps, width, flat)
+    for part in parts:
+        pre, post = within(images[0], part, best), within(images[1], part, (0,) * len(best))
+        fields = _Fields((pre, post), steps, width, flat)
         slope, bend = slope + fields.slope(), bend + fields.bend()
         inverse = _inverse(bend)
         moves = inverse @ slope
@@ -165,7 +199,8 @@ def _place(
     errors = np.where(known, np.sqrt(variance), np.inf)
     for values, all_of_them in zip(found, (moves, errors, freedom), strict=True):
         values[along] = all_of_them[: len(along)]
-    return Place(*(tuple(values.tolist()) for values in found))
+    moved, error, free = (tuple(values.tolist()) for values in found)
+    return Place(moved, error, free)
 
 
 def _scaled(image: NDArray[Any], seen: NDArray[Any]) -> tuple[F32, F32]:
