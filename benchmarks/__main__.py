@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="where files are made for a while")
     parser.add_argument("--scale", nargs="*", type=int, metavar="TILES", default=None)
     args = parser.parse_args()
+    if args.folder:
+        Path(args.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         folder = Path(temporary) / "bench"
         if args.scale is None:
