@@ -130,9 +130,8 @@ def place(
         return found
     view = steps, width, flat
     parts = central_parts(windows)
-    little = central_parts(windows, _LITTLE)[0]
-    if alike and little != parts[0]:
-        found = _seen_in([little], (pre, post), best, view)
+    if alike and (little := central_parts(windows, _LITTLE)[:1]) != parts[:1]:
+        found = _seen_in(little, (pre, post), best, view)
         found = replace(found, interpolation=_INTERPOLATION_LITTLE)
         if all(found.spread()[axis] <= _PLAIN for axis in along):
             return found
