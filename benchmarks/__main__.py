@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from benchmarks import measure
 from benchmarks.aligning import align_figures
 from benchmarks.calibration import exactness_figures
 from benchmarks.overhead import workflow_figures
@@ -44,10 +44,8 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="where files are made for a while")
     parser.add_argument("--scale", nargs="*", type=int, metavar="TILES", default=None)
     args = parser.parse_args()
-    if args.folder:
-        Path(args.folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
-        folder = Path(temporary) / "bench"
+    with measure.scratch(args.folder) as temporary:
+        folder = temporary / "bench"
         if args.scale is None:
             show(stage_figures(folder))
         else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,15 @@ class Cost:
 
 class CommandError(RuntimeError):
     """A command that failed; the text is the end of what it said."""
+
+
+@contextmanager
+def scratch(folder: str | None) -> Iterator[Path]:
+    """Yield a folder that is there for a while: in ``folder``, by default in the system's own."""
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        yield Path(temporary)
 
 
 def run(

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ import tifffile
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks import measure
 from benchmarks.stages import align_and_place, cpu_seconds
 from stitchlib import align
 from stitchlib.core.boxes import Box
@@ -174,10 +174,10 @@ def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reading", description=__doc__)
     parser.add_argument("folder", nargs="?", help="where files are made for a while")
-    with tempfile.TemporaryDirectory(dir=parser.parse_args().folder) as temporary:
-        show_reading(Path(temporary))
+    with measure.scratch(parser.parse_args().folder) as folder:
+        show_reading(folder)
         print()
-        show_decoding(Path(temporary))
+        show_decoding(folder)
 
 
 if __name__ == "__main__":
