@@ -34,9 +34,9 @@ rule preview:
     log:
         f"{FOLDER}/logs/preview/{{digest}}.log",
     localrule: True
-    threads: 0
     conda:
         ENVIRONMENT
+    threads: 0
     resources:
         mem_mb=memory_of_preview,
     params:
