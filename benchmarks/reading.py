@@ -7,7 +7,6 @@ Before every job the system forgets the tiles, as it does where they are more th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -116,7 +115,7 @@ def _costs(files: PhantomFiles, tiles: Sequence[Path], *, fused: bool) -> list[f
     run = Run.of(config)
     run.prepare()
     (dataset,) = run.datasets.values()
-    costs = [planned, sum(align_job(json.loads(card.text)) for card, _ in dataset.blocks)]
+    costs = [planned, sum(align_job(card.content) for card, _ in dataset.blocks)]
     if fused:
         align_and_place(dataset, files.sheet.parent)
         shards = dataset.after(dataset.positions()).shards

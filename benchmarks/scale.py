@@ -10,7 +10,6 @@ whole run whose jobs do nothing. Twice as many tiles should cost twice as much.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -111,7 +110,7 @@ def _place(dataset: DatasetRun) -> None:
     truth = dict(zip(names, rng.integers(-4, 5, (len(names), 3)), strict=True))
     for (_, pairs), table in zip(dataset.blocks, dataset.tables, strict=True):
         write_measured(table, [_link(pair, truth) for pair in pairs])
-    card = json.loads(dataset.place_card.text)
+    card = dataset.place_card.content
     placement = place_dataset(card, dataset.folder / "pairs")
     write_placement(placement, card, dataset.place_record, Path())
     kept = Path("kept") / dataset.dataset.name

@@ -109,8 +109,8 @@ def prepared(phantom: Phantom, folder: Path, **keys: Any) -> tuple[DatasetRun, P
 def align_and_place(dataset: DatasetRun, tiles: Path) -> None:
     """Do what the jobs up to placement do, and plan the shards."""
     for table, (card, _) in zip(dataset.tables, dataset.blocks, strict=True):
-        write_measured(table, align.align_block(json.loads(card.text), tiles))
-    card = json.loads(dataset.place_card.text)
+        write_measured(table, align.align_block(card.content, tiles))
+    card = dataset.place_card.content
     placement = place.place_dataset(card, dataset.folder / "pairs")
     place.write_placement(placement, card, dataset.place_record, tiles)
     dataset.finish()

@@ -48,8 +48,7 @@ def align_block(card: Mapping[str, Any], folder: Path) -> list[Link]:
         path = folder / image["path"]
         return open_planned(path, image["shape"], card["dtype"], Part.from_json(image))
 
-    pairs = [Pair.from_json(value) for value in card["pairs"]]
-    shapes = {name: tuple(image["shape"]) for name, image in images.items()}
+    pairs, shapes = _pairs(card)
     strips = _Strips(pairs, _compared(pairs, shapes), opened)
     clip = Clip.parse(card.get("clip"))
     return [
@@ -63,6 +62,12 @@ def align_block(card: Mapping[str, Any], folder: Path) -> list[Link]:
         )
         for number, pair in enumerate(pairs)
     ]
+
+
+def _pairs(card: Mapping[str, Any]) -> tuple[list[Pair], dict[str, tuple[int, ...]]]:
+    """Return the pairs of a card, and the shapes of their tiles."""
+    shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
+    return [Pair.from_json(value) for value in card["pairs"]], shapes
 
 
 Side = tuple[int, int]
@@ -204,20 +209,16 @@ def _nothing(pair: Pair, measure: str, status: str, reason: str) -> Link:
     )  # fmt: skip
 
 
-def memory_needed(
-    shapes: Mapping[str, tuple[int, ...]],
-    pairs: list[Pair],
-    itemsize: int,
-    *,
-    clipped: bool = False,
-    luminance: bool = False,
-) -> int:
+def memory_needed(card: Mapping[str, Any]) -> int:
     """Return the most bytes that aligning the pairs of a job allocates, their images included.
 
     Clipped copies may have 8 bytes a voxel; so have the two sums that make the luminance of three
     colours. A plane is decoded, or read, at a time.
     """
+    pairs, shapes = _pairs(card)
     parts = _compared(pairs, shapes)
+    itemsize, clipped = np.dtype(card["dtype"]).itemsize, "clip" in card
+    luminance = any("luminance" in image for image in card["images"].values())
     most = held = 0
     known: set[str] = set()
     for number, pair in enumerate(pairs):

@@ -25,7 +25,7 @@ class Card:
     name: str
     """Which job of the stage, e.g. a block or a channel and shard; may be empty."""
     text: str
-    """Content: canonical JSON."""
+    """Its content as canonical JSON."""
 
     @classmethod
     def of(cls, stage: str, version: int, name: str, content: Mapping[str, Any]) -> Card:
@@ -41,6 +41,12 @@ class Card:
             Options and inputs: plain values only.
         """
         return cls(stage, name, canonical_json({"stage": stage, "version": version, **content}))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that decides the outcome, as `read_card` returns it."""
+        content: dict[str, Any] = json.loads(self.text)
+        return content
 
     @property
     def digest(self) -> str:
@@ -76,3 +82,29 @@ def read_card(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: this card was changed; delete it, the next run writes it anew")
     card: dict[str, Any] = json.loads(text)
     return card
+
+
+def tables_of(folder: str, digest: str) -> list[str]:
+    """Return the pair tables that a place job reads."""
+    card = read_card(Path(folder, "cards", "place", f"{digest}.json"))
+    return [f"{folder}/pairs/{name}" for name in card["tables"]]
+
+
+def place_of(folder: str, digest: str) -> str:
+    """Return the placement that a dataset's last job, and its preview, tell of."""
+    return f"{folder}/records/place.{_place_digest(folder, digest)}.json"
+
+
+def place_card_of(folder: str, digest: str) -> dict[str, Any]:
+    """Return the place job's card, for a dataset's last job and its preview."""
+    return read_card(Path(folder, "cards", "place", f"{_place_digest(folder, digest)}.json"))
+
+
+def _place_digest(folder: str, digest: str) -> str:
+    return str(read_card(Path(folder, "cards", "dataset", f"{digest}.json"))["place"])
+
+
+def shards_of(folder: str, digest: str) -> list[str]:
+    """Return the shards that an assemble job reads."""
+    card = read_card(Path(folder, "cards", "assemble", f"{digest}.json"))
+    return [f"{folder}/shards/{s['path']}" for group in card["shards"].values() for s in group]

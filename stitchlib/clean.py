@@ -19,8 +19,9 @@ from pathlib import Path
 
 from stitchlib.assemble import is_virtual
 from stitchlib.errors import InputError
+from stitchlib.io.files import record_problem
 from stitchlib.leases import BusyError, cleaning
-from stitchlib.runs import DatasetRun, Run, record_problem
+from stitchlib.runs import DatasetRun, Run
 
 log = logging.getLogger(__name__)
 

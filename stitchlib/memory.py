@@ -10,8 +10,6 @@ import numpy as np
 from stitchlib import align, assemble, place, stitch
 from stitchlib.io.images import DECODING_PLANES
 from stitchlib.io.parts import Part
-from stitchlib.pairs import Pair
-from stitchlib.plans import ShardPlan
 
 BASE_MB = 200
 """What a job takes before it has read a voxel: Python and its libraries."""
@@ -19,29 +17,14 @@ BASE_MB = 200
 TOLD_BYTES = 2**15
 """Most that drawing a tile, or telling of it, takes beside its voxels."""
 
+_STAGES = {"align": align, "place": place, "stitch": stitch, "assemble": assemble}
+
 
 def card_mb(card: Mapping[str, Any]) -> int:
     """Return the memory that a job takes, MB, from its card's content."""
-    if card["stage"] == "align":
-        shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
-        pairs = [Pair.from_json(value) for value in card["pairs"]]
-        rgb = any("luminance" in image for image in card["images"].values())
-        itemsize = np.dtype(card["dtype"]).itemsize
-        needed = align.memory_needed(shapes, pairs, itemsize, clipped="clip" in card, luminance=rgb)
-    elif card["stage"] == "place":
-        needed = place.memory_needed(card)
-    elif card["stage"] == "stitch":
-        return shard_mb(ShardPlan.from_json(card))
-    elif card["stage"] == "assemble":
-        needed = assemble.memory_needed(card)
-    else:
-        needed = TOLD_BYTES * len(card["tiles"])
+    module = _STAGES.get(card["stage"])
+    needed: int = module.memory_needed(card) if module else TOLD_BYTES * len(card["tiles"])
     return BASE_MB + needed // 2**20
-
-
-def shard_mb(shard: ShardPlan) -> int:
-    """Return the memory that a stitch job takes, MB, from its plan."""
-    return BASE_MB + stitch.memory_needed(shard) // 2**20
 
 
 def preview_mb(card: Mapping[str, Any]) -> int:

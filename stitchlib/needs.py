@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -60,8 +59,8 @@ def _of_dataset(run: DatasetRun) -> tuple[int, int, list[str]]:
     """Return the memory of the largest job (MB), bytes on the disk, and what to tell."""
     finish = run.after([tile.nominal for tile in run.drawn])
     cards = [card for card, _ in (*run.blocks, *finish.shards)]
-    placing = json.loads(run.place_card.text)
-    memory = [card_mb(json.loads(c.text)) for c in (*cards, finish.last)]
+    placing = run.place_card.content
+    memory = [card_mb(c.content) for c in (*cards, finish.last)]
     memory += [card_mb(placing), preview_mb(placing)]
     itemsize = np.dtype(run.dataset.dtype).itemsize
     levels = sum(prod(level.shape) for level in finish.plan.levels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from stitchlib.core.boxes import Box, Point
 from stitchlib.corrections import Corrections
-from stitchlib.io.files import read_json, replacing
+from stitchlib.io.files import read_json, record_problem, replacing
 from stitchlib.io.parts import Part
 from stitchlib.io.views import ImageFile
 
@@ -132,10 +131,8 @@ def of_card(card: Mapping[str, Any], tiles: Path, record: Path | None) -> list[S
 
 def draw_run(run: DatasetRun, path: Path) -> bool:
     """Draw a dataset of a run, placed where it is; return whether it is."""
-    from stitchlib.runs import record_problem  # noqa: PLC0415 - a job that draws plans nothing
-
     record = None if record_problem(run.place_record) else run.place_record
-    tiles = of_card(json.loads(run.place_card.text), run.config.tiles.parent, record)
+    tiles = of_card(run.place_card.content, run.config.tiles.parent, record)
     draw(path, tiles, known(run.config.voxel_size))
     return record is not None
 

@@ -1,4 +1,4 @@
-"""A run: which jobs a configuration asks for, their cards, and the files they make.
+"""A run: which jobs a configuration asks for, and the files they make.
 
 The Snakefile, and everything that wants to know what a run consists of, ask here. The main process
 writes cards; jobs read their own and nothing else. Making a `Run` writes nothing in the results but
@@ -8,7 +8,6 @@ beside a run.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,15 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from stitchlib import align, assemble, place, stitch
-from stitchlib.cards import Card, read_card
+from stitchlib import assemble, jobcards
+from stitchlib.cards import Card
 from stitchlib.config import Config, parse_config
 from stitchlib.core.boxes import Box, Point, hull
 from stitchlib.errors import InputError, Problems
 from stitchlib.inputs import Inputs, load_inputs
-from stitchlib.io.files import digest_file, digest_text, read_json
-from stitchlib.layouts import relative_location
-from stitchlib.memory import card_mb, preview_mb, shard_mb
+from stitchlib.io.files import digest_text, read_json, record_problem
+from stitchlib.memory import card_mb, preview_mb
 from stitchlib.neighbours import deal_out, plan_pairs
 from stitchlib.pairs import Pair
 from stitchlib.plans import ShardPlan, VolumePlan, auto_shard, plan_volume
@@ -123,94 +121,22 @@ class DatasetRun:
         return plan_pairs(self.dataset, self.config)
 
     @cached_property
-    def _tile(self) -> Mapping[str, Tile]:
-        return {tile.name: tile for tile in self.dataset.tiles}
-
-    @cached_property
     def blocks(self) -> list[tuple[Card, list[Pair]]]:
         """The align jobs: card and pairs of each."""
         pairs = self.pairs if self.inputs.aligns else []
         blocks = deal_out(self.dataset, pairs, self.config.align.pairs_per_job)
-        return [(self._align_card(name, members), members) for name, members in blocks.items()]
-
-    def _align_card(self, name: str, pairs: Sequence[Pair]) -> Card:
-        names = dict.fromkeys(name for pair in pairs for name in (pair.pre, pair.post))
-        clip = self.config.align.clip
-        return Card.of(
-            "align",
-            align.VERSION,
-            name,
-            {
-                "method": self.config.align.method,
-                "measure": self.config.align.measure,
-                "background": self.config.align.background,
-                # Only where there is one: without, the card stays what it was.
-                **({"clip": list(clip)} if clip != (None, None) else {}),
-                "pairs": [pair.as_json() for pair in pairs],
-                "dtype": self.dataset.dtype,
-                "images": {
-                    name: {
-                        **self._tile[name].aligned.as_json(),
-                        "shape": list(self._tile[name].shape),
-                    }
-                    for name in names
-                },
-            },
-        )
+        return list(jobcards.align_cards(self.config, self.dataset, blocks))
 
     @cached_property
     def place_card(self) -> Card:
         """The card of the place job."""
-        return Card.of(
-            "place",
-            place.VERSION,
-            "",
-            {
-                "min_confidence": self.config.place.min_confidence,
-                **self.inputs.as_json(),
-                "ndim": self.dataset.ndim,
-                "dtype": self.dataset.dtype,
-                # layout.json names the images relative to where it stands.
-                "images": relative_location(self.config.tiles.parent / "any", self.folder),
-                "tables": [f"{card.stem}.tsv" for card, _ in self.blocks],
-                "tiles": [
-                    {
-                        "tile": tile.name,
-                        "index": list(tile.index),
-                        "nominal": list(tile.nominal),
-                        "shape": list(tile.shape),
-                        "path": tile.aligned.path,
-                        **tile.aligned.part.as_json(),
-                    }
-                    for tile in self.dataset.tiles
-                ],
-            },
-        )
+        tables = [path.name for path in self.tables]
+        return jobcards.place_card(self.config, self.dataset, self.inputs, tables)
 
     @cached_property
     def dataset_card(self) -> Card:
-        """The card of the last job: the whole configuration and all tiles, for the provenance."""
-        return Card.of(
-            "dataset",
-            2,
-            "",
-            {
-                "dataset": self.dataset.name,
-                "config": self.config.raw,
-                # Content, not path: a changed table alone must run the dataset again.
-                "corrections": self.inputs.corrections.as_json(),
-                "place": self.place_card.digest,
-                "tiles": [
-                    {
-                        "tile": tile.name,
-                        "index": list(tile.index),
-                        "images": {c: image.as_json() for c, image in tile.images.items()},
-                    }
-                    for tile in self.dataset.tiles
-                ],
-                "jobs": [align.VERSION, place.VERSION, stitch.VERSION, assemble.VERSION],
-            },
-        )
+        """The card of the last job."""
+        return jobcards.dataset_card(self.config, self.dataset, self.inputs, self.place_card)
 
     def check(self) -> None:
         """Refuse what would fail later, before anything runs."""
@@ -235,20 +161,22 @@ class DatasetRun:
     def _check_memory(self, limit: int) -> None:
         for card, _ in self.blocks:
             way_out = ", or lower align.max_shift, align.overlap or align.pairs_per_job"
-            self._check_job(limit, f"aligning {card.name}", card_mb(json.loads(card.text)), way_out)
-        place_card = json.loads(self.place_card.text)
+            self._check_job(limit, f"aligning {card.name}", card_mb(card.content), way_out)
+        place_card = self.place_card.content
         self._check_job(limit, "placing", card_mb(place_card))
         self._check_job(limit, "drawing the preview", preview_mb(place_card))
         # Where tiles will lie is not known yet, but what a job takes depends little on it.
-        nominal = [tile.nominal for tile in self.drawn]
-        if any(self._shards(self.volume_plan(nominal), nominal)):
-            self._check_finish(self.after(nominal), limit)
+        try:
+            finish = self.after([tile.nominal for tile in self.drawn])
+        except InputError:
+            return  # Some may come to lie in the region yet.
+        self._check_finish(finish, limit)
 
     def _check_finish(self, finish: Finish, limit: int) -> None:
         way_out = ", or lower output.chunk"
-        for card, shard in finish.shards:
-            self._check_job(limit, f"stitching {card.name}", shard_mb(shard), way_out)
-        self._check_job(limit, "assembling", card_mb(json.loads(finish.last.text)), way_out)
+        for card, _ in finish.shards:
+            self._check_job(limit, f"stitching {card.name}", card_mb(card.content), way_out)
+        self._check_job(limit, "assembling", card_mb(finish.last.content), way_out)
 
     def _check_job(self, limit: int, what: str, needed: int, way_out: str = "") -> None:
         if needed > limit:
@@ -343,32 +271,6 @@ class DatasetRun:
             region=self.config.stitch.region,
         )
 
-    def _shards(
-        self, plan: VolumePlan, positions: Sequence[Point]
-    ) -> Iterator[tuple[Card, ShardPlan]]:
-        """Yield card and plan of every stitch job."""
-        levels = tuple((v.factor, v.chunk) for v in plan.levels[: plan.shard_levels])
-        for channel in self.dataset.channels:
-            tiles = [
-                (tile.images[channel], Box.at(p, tile.shape).relative_to(plan.corner))
-                for tile, p in zip(self.drawn, positions, strict=True)
-                if channel in tile.images
-            ]
-            boxes = [box for _, box in tiles]
-            for index, members in plan.shards(boxes).items():
-                shard = ShardPlan(
-                    plan.shard_box(index, [boxes[i] for i in members]),
-                    levels,
-                    tuple((tiles[i][0].as_json(), tiles[i][1]) for i in members),
-                    self.dataset.dtype,
-                    self.config.stitch.blending,
-                    self.config.stitch.fill,
-                    self.config.output.compression,
-                    planes=self.dataset.ndim == 2,
-                )
-                name = f"{channel}/x{index[0]}y{index[1]}z{index[2]}"
-                yield Card.of("stitch", stitch.VERSION, name, shard.as_json()), shard
-
     def after(self, positions: Sequence[Point]) -> Finish:
         """Plan everything after the placement, for tiles at these positions.
 
@@ -380,7 +282,8 @@ class DatasetRun:
         key = digest_text(str(positions))
         if key not in self._known:
             plan = self.volume_plan(positions)
-            shards = tuple(self._shards(plan, positions))
+            placed = zip(self.drawn, positions, strict=True)
+            shards = tuple(jobcards.stitch_cards(self.config, self.dataset, plan, placed))
             if not shards:
                 lowest = [min(p[axis] for p in positions) for axis in range(3)]
                 raise InputError(
@@ -388,12 +291,8 @@ class DatasetRun:
                     f"{self.dataset.name!r} lies there; its least corner is (x, y, z) = "
                     f"{tuple(lowest)}, see positions.tsv"
                 )
-            members: dict[str, list[dict[str, Any]]] = {c: [] for c in self.dataset.channels}
-            for card, shard in shards:
-                members[card.name.partition("/")[0]].append(
-                    {"path": f"{card.stem}.h5", "lower": list(shard.box.lower)}
-                )
-            self._known[key] = Finish(plan, shards, self._assemble_card(plan, members))
+            last = jobcards.assemble_card(self.config, self.dataset, plan, shards)
+            self._known[key] = Finish(plan, shards, last)
         return self._known[key]
 
     def finish(self, *, drop: bool = True) -> list[Path]:
@@ -446,54 +345,6 @@ class DatasetRun:
             return f"{self.volume.name} is not the volume that was made"
         return ""
 
-    def _assemble_card(self, plan: VolumePlan, shards: Mapping[str, Any]) -> Card:
-        return Card.of(
-            "assemble",
-            assemble.VERSION,
-            "",
-            {
-                "channels": list(self.dataset.channels),
-                "dtype": self.dataset.dtype,
-                "corner": list(plan.corner),
-                "voxel_size": list(self.config.voxel_size),
-                "levels": [
-                    {"factor": list(v.factor), "shape": list(v.shape), "chunk": list(v.chunk)}
-                    for v in plan.levels
-                ],
-                "shard_levels": plan.shard_levels,
-                "fill": self.config.stitch.fill,
-                "compression": self.config.output.compression,
-                "assembly": self.config.output.assembly,
-                "shards": shards,
-            },
-        )
-
-
-def tables_of(folder: str, digest: str) -> list[str]:
-    """Return the pair tables that a place job reads."""
-    card = read_card(Path(folder, "cards", "place", f"{digest}.json"))
-    return [f"{folder}/pairs/{name}" for name in card["tables"]]
-
-
-def place_of(folder: str, digest: str) -> str:
-    """Return the placement that a dataset's last job, and its preview, tell of."""
-    return f"{folder}/records/place.{_place_digest(folder, digest)}.json"
-
-
-def place_card_of(folder: str, digest: str) -> dict[str, Any]:
-    """Return the place job's card, for a dataset's last job and its preview."""
-    return read_card(Path(folder, "cards", "place", f"{_place_digest(folder, digest)}.json"))
-
-
-def _place_digest(folder: str, digest: str) -> str:
-    return str(read_card(Path(folder, "cards", "dataset", f"{digest}.json"))["place"])
-
-
-def shards_of(folder: str, digest: str) -> list[str]:
-    """Return the shards that an assemble job reads."""
-    card = read_card(Path(folder, "cards", "assemble", f"{digest}.json"))
-    return [f"{folder}/shards/{s['path']}" for group in card["shards"].values() for s in group]
-
 
 def _date_back(folder: Path) -> None:
     """Date results of the future now: Snakemake gives up where one is younger than what it makes.
@@ -514,25 +365,3 @@ def _date_back(folder: Path) -> None:
 
 def _digest(record: Path) -> str:
     return record.name.split(".")[1]
-
-
-def record_problem(record: Path) -> str:
-    """Tell why a record cannot be trusted, or '' where it can.
-
-    A record says that its job is done; it names the files with fixed names that the job made, with
-    the digests of their texts. It is worth nothing where they are gone or are not these.
-    """
-    if not record.exists():
-        return "not made yet"
-    try:
-        files: Mapping[str, str] = read_json(record)["files"]
-    except (InputError, KeyError, TypeError):
-        return f"{record.name} is damaged"
-    for name, digest in files.items():
-        try:
-            found = digest_file(record.parent.parent / name)
-        except OSError:
-            return f"{name} is gone"
-        if found != digest:
-            return f"{name} is not the one that was made"
-    return ""

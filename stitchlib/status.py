@@ -6,7 +6,6 @@ was there before: the most recent one of the same job, preferably one whose resu
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,9 +18,9 @@ from stitchlib.cards import Card
 from stitchlib.changes import Context, describe
 from stitchlib.core.boxes import Point
 from stitchlib.errors import InputError
-from stitchlib.io.files import read_json
+from stitchlib.io.files import read_json, record_problem
 from stitchlib.leases import others
-from stitchlib.runs import DatasetRun, Finish, Run, record_problem
+from stitchlib.runs import DatasetRun, Finish, Run
 
 STAGES = ("align", "place", "stitch", "assemble")
 
@@ -110,7 +109,7 @@ class _Folder:
         old = self.before(card)
         if old is None:
             return tuple(failed) or ("not made yet",)
-        return (*failed, *describe(old, json.loads(card.text), context or Context()))
+        return (*failed, *describe(old, card.content, context or Context()))
 
 
 def _listed(folder: Path, prefix: str) -> Iterator[tuple[str, float]]:

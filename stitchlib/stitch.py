@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -365,8 +365,9 @@ def _datasets(plan: ShardPlan, file: h5py.File) -> list[h5py.Dataset]:
     ]
 
 
-def memory_needed(plan: ShardPlan) -> int:
+def memory_needed(card: Mapping[str, Any]) -> int:
     """Return the most bytes that making a shard allocates."""
+    plan = ShardPlan.from_json(card)
     itemsize = np.dtype(plan.dtype).itemsize
     factors, chunks = zip(*plan.levels, strict=True)
     slab = slab_shape(factors, chunks, plan.box.shape, itemsize)

@@ -5,7 +5,6 @@ Plans anew, makes every table and shard in this process, and knows nothing of ea
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -24,14 +23,14 @@ def fresh(config: dict) -> None:
     tiles = Path(config["tiles"]).parent
     for dataset in run.datasets.values():
         for (card, _), table in zip(dataset.blocks, dataset.tables, strict=True):
-            write_measured(table, align_block(json.loads(card.text), tiles))
-        card = json.loads(dataset.place_card.text)
+            write_measured(table, align_block(card.content, tiles))
+        card = dataset.place_card.content
         placement = place_dataset(card, dataset.folder / "pairs")
         write_placement(placement, card, dataset.place_record, tiles)
         finish = dataset.after(dataset.positions())
         for (_, shard), path in zip(finish.shards, finish.paths(dataset.folder), strict=True):
             stitch_shard(shard, tiles, path)
-        last = json.loads(finish.last.text)
+        last = finish.last.content
         assemble(last, finish.last.digest, dataset.folder / "shards", dataset.volume)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import h5py
@@ -55,7 +54,7 @@ def placed(job, tmp_path):
 
 
 def card_of(card):
-    return json.loads(card.text)
+    return card.content
 
 
 def volume(job, tmp_path):

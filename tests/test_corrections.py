@@ -154,7 +154,7 @@ def write_given(config, tmp_path, text):
 
 
 def placed(run, tmp_path):
-    card = json.loads(run.place_card.text)
+    card = run.place_card.content
     record = tmp_path / "out" / "records" / "place.json"
     found = place_dataset(card, tmp_path)
     write_placement(found, card, record, tmp_path)

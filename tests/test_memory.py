@@ -5,7 +5,6 @@ What stitching allocates is compared in test_stitch, aligning in test_strips.
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
@@ -202,6 +201,6 @@ def test_no_job_takes_more_memory_than_it_says(tmp_path, how):
         does("stitch", card, shard, tiles, "1")
     does("assemble", finish.last, finish.record(folder), dataset.volume)
     last = dataset.dataset_card
-    drawing = memory.preview_mb(json.loads(dataset.place_card.text))
+    drawing = memory.preview_mb(dataset.place_card.content)
     does("preview", last, dataset.preview_record, tiles, stated=drawing)
     does("dataset", last, dataset.dataset_record)

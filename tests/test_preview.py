@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +85,7 @@ def test_preview_of_a_run(work, figures, capsys):
 
 def test_what_is_drawn_are_the_nominal_and_the_placed_boxes(work):
     run = Run.of(load_config(work.folder / "config.yaml").raw).datasets["d"]
-    card = json.loads(run.place_card.text)
+    card = run.place_card.content
     tiles = preview.of_card(card, work.folder / "data", run.place_record)
     assert [tile.name for tile in tiles] == [tile.name for tile in run.dataset.tiles]
     assert [tile.before for tile in tiles] == [tile.nominal for tile in run.dataset.tiles]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def minutes(
     cards = [card for card, _ in (*run.blocks, *finish.shards)] + [run.place_card, finish.last]
     asked: dict[str, int] = {}
     for card in cards:
-        asked[card.stage] = max(asked.get(card.stage, 0), card_minutes(json.loads(card.text)))
+        asked[card.stage] = max(asked.get(card.stage, 0), card_minutes(card.content))
     return asked
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -183,7 +182,7 @@ def job(request, tmp_path_factory):
             )
     (dataset,) = Run.of(config).datasets.values()
     ((card, _),) = dataset.blocks
-    return json.loads(card.text), written.sheet.parent, request.param
+    return card.content, written.sheet.parent, request.param
 
 
 def test_every_tile_is_read_once_a_job(job, traffic):
@@ -215,7 +214,7 @@ def test_a_tile_is_read_at_most_twice_in_all_before_fusion(
     (dataset,) = Run.of(yaml.safe_load(written.config.read_text())).datasets.values()
     assert len(dataset.blocks) > 1
     for card, _ in dataset.blocks:
-        align.align_block(json.loads(card.text), written.sheet.parent)
+        align.align_block(card.content, written.sheet.parent)
     size = np.prod(shape) * 2
     if "compression" in getattr(write, "keywords", {}):
         assert len(traffic["pages"]) == len(written.tiles)
@@ -267,8 +266,7 @@ def test_no_tile_is_in_more_than_two_jobs(sides, base, work, lost, order):
 def test_a_job_keeps_to_the_memory_it_states(job, method):
     card, folder, _ = job
     card = {**card, "method": method}
-    shapes = {name: tuple(image["shape"]) for name, image in card["images"].items()}
-    stated = align.memory_needed(shapes, [Pair.from_json(value) for value in card["pairs"]], 2)
+    stated = align.memory_needed(card)
     align.align_block(card, folder)
     _, measured = traced(align.align_block, card, folder)
     assert measured <= stated

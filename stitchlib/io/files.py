@@ -201,3 +201,25 @@ def write_record(record: Path, files: Iterable[Path], **more: Any) -> None:
     """
     digests = {path.name: digest_file(path) for path in files}
     write_text(record, canonical_json({"files": digests, **more}))
+
+
+def record_problem(record: Path) -> str:
+    """Tell why a record cannot be trusted, or '' where it can.
+
+    A record says that its job is done; it names the files with fixed names that the job made, with
+    the digests of their texts. It is worth nothing where they are gone or are not these.
+    """
+    if not record.exists():
+        return "not made yet"
+    try:
+        files: Mapping[str, str] = read_json(record)["files"]
+    except (InputError, KeyError, TypeError):
+        return f"{record.name} is damaged"
+    for name, digest in files.items():
+        try:
+            found = digest_file(record.parent.parent / name)
+        except OSError:
+            return f"{name} is gone"
+        if found != digest:
+            return f"{name} is not the one that was made"
+    return ""

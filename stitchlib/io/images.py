@@ -60,6 +60,14 @@ class FileReader(Reader, Protocol):
         """Whether the least part of a plane costs decoding all of it."""
 
 
+class InTurn:
+    """Reads one box after another as it reads any: for readers to which they are all the same."""
+
+    def read_in_turn(self: Reader, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
+        """Read one box after another."""
+        return map(self.read, boxes)
+
+
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Types whose blends are exact and that the formats written here hold."""
 
@@ -170,7 +178,7 @@ def as_stack(reader: FileReader) -> FileReader:
     return reader if len(reader.shape) == 3 else _Plane(reader)
 
 
-class _Plane:
+class _Plane(InTurn):
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
         self.shape = (*reader.shape, 1)
@@ -185,6 +193,3 @@ class _Plane:
     def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[Any]]:
         flat = [Box(box.lower[:2], box.upper[:2]) for box in boxes]
         return [found[..., np.newaxis] for found in self._reader.read_boxes(flat)]
-
-    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
-        return map(self.read, boxes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Box
 from stitchlib.errors import InputError
 from stitchlib.io import positioned
-from stitchlib.io.images import native
+from stitchlib.io.images import InTurn, native
 from stitchlib.io.parts import WHOLE, Part
 
 
-class NpyReader:
+class NpyReader(InTurn):
     """A ``.npy`` file, memory mapped while it is read: thousands may be open at a time."""
 
     rgb = False
@@ -59,10 +59,6 @@ class NpyReader:
         except (OSError, EOFError) as error:
             raise InputError(f"{self._path}: cannot be read as a NumPy file: {error}") from error
         return found if self.order == "F" else [part.T for part in found]
-
-    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
-        """Read one box after another."""
-        return map(self.read, boxes)
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read the voxels of ``box`` (inside the image) as an array of ``box.shape``."""

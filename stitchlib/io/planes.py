@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stitchlib.core.boxes import Box
 from stitchlib.errors import InputError
 from stitchlib.io.files import digest_text
-from stitchlib.io.images import FileReader, open_image
+from stitchlib.io.images import FileReader, InTurn, open_image
 from stitchlib.io.parts import Part
 from stitchlib.tags import Expression
 
@@ -77,7 +77,7 @@ def stamp(path: Path) -> tuple[int, int, str]:
     )
 
 
-class PlanesReader:
+class PlanesReader(InTurn):
     """A stack whose planes are files of one shape and type.
 
     Only the first is opened at once; another one that differs is refused when it is read.
@@ -118,10 +118,6 @@ class PlanesReader:
             for (_, plane), voxels in zip(here, read, strict=True):
                 plane[...] = voxels
         return found
-
-    def read_in_turn(self, boxes: Iterable[Box]) -> Iterator[NDArray[Any]]:
-        """Read one box after another."""
-        return map(self.read, boxes)
 
     def _open(self, file: Path) -> FileReader:
         reader = open_image(file, self._part)

@@ -8,14 +8,14 @@ import sys
 import threading
 from functools import lru_cache
 
-from stitchlib.cards import read_card
+from stitchlib.cards import place_card_of, place_of, read_card, shards_of, tables_of
 from stitchlib.clean import clean_finished
 from stitchlib.errors import StitchlibError
 from stitchlib.jobs import explain
 from stitchlib.leases import others, take_for_run
 from stitchlib.memory import card_mb, preview_mb
 from stitchlib.progress import show_progress
-from stitchlib.runs import Run, place_card_of, place_of, shards_of, tables_of
+from stitchlib.runs import Run
 from stitchlib.runtimes import card_minutes
 
 from snakemake.logging import logger
