@@ -10,5 +10,7 @@ COPY profiles /opt/stitchlib/profiles
 COPY stitchlib /opt/stitchlib/stitchlib
 COPY workflow /opt/stitchlib/workflow
 RUN pip install --no-cache-dir '/opt/stitchlib[workflow,slurm,cluster]'
+# Jobs import from that folder, and cannot write bytecode there.
+RUN python -m compileall -q /opt/stitchlib/stitchlib
 # Whoever runs it may have neither a home nor a name in there, and Snakemake asks for both.
 ENV HOME=/tmp USER=stitchlib

@@ -6,10 +6,13 @@ PYTEST := $(BIN)/python -m pytest
 
 .PHONY: demo test test-slow lint bench clean
 
+# What pip copies it compiles; what it leaves where it is would be compiled by each job where Python is
+# told to write no bytecode.
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[workflow]'
+	$(BIN)/python -m compileall -q stitchlib
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo

@@ -7,6 +7,7 @@ machine whose speed drifts does everybody alike. A peer that cannot be run fails
 from __future__ import annotations
 
 import argparse
+import compileall
 import csv
 import json
 import os
@@ -76,6 +77,8 @@ def programs(data: Path, out: Path, environments: Path) -> Iterator[tuple[str, l
     """Yield name and command of everything that can take the set."""
     # As the README installs it: Snakemake loads all plugins that the tests need at every start.
     python = str(environment("stitchlib", ("--editable", f"{PROJECT}[workflow]"), environments))
+    # As pip compiles the peers: our jobs import from here, perhaps without leave to write bytecode.
+    compileall.compile_dir(PROJECT / "stitchlib", quiet=1)
     workflow = ["-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
     files = ["--configfile", str(data / "config.yaml"), "--cores", "2"]
     yield "stitchlib workflow", [python, *workflow, *files]

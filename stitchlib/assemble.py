@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +23,11 @@ from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
 from stitchlib.io.bdv import cells, describe_setup, write_xml
 from stitchlib.io.files import awaited, replacing
-from stitchlib.io.hdf5 import MAPPED_BYTES, copy_chunks, create_dataset, read_box
+from stitchlib.io.hdf5 import MAPPED_BYTES, copy_chunks, create_dataset, open_hdf5, read_box
 from stitchlib.levels import level_box, levels_bytes, slab_shape, write_levels
+
+if TYPE_CHECKING:
+    import h5py
 
 CHUNK_BYTES = 512
 """What Python keeps of a chunk while it is listed: where it is, and how long."""
@@ -52,7 +54,7 @@ def assemble(card: Mapping[str, Any], digest: str, shards: Path, volume: Path) -
         The ``.h5`` file; the XML gets the same name with ``.xml``.
     """
     with replacing(volume) as temporary:
-        with h5py.File(temporary, "w") as file:
+        with open_hdf5(temporary, "w") as file:
             file.attrs["origin_xyz"] = np.array(card["corner"], np.int64)
             file.attrs["voxel_size_um_xyz"] = np.array(card["voxel_size"], np.float64)
             file.attrs["channels"] = card["channels"]
@@ -114,7 +116,7 @@ def _write_channel(
 def _opened(path: Path) -> Iterator[h5py.File]:
     """Open a shard; where it, or what of it is read then, is damaged, it is named."""
     try:
-        with h5py.File(awaited(path), "r") as source:
+        with open_hdf5(awaited(path)) as source:
             yield source
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         if "write failed" in str(error):  # of the volume
@@ -142,6 +144,8 @@ def _refer(
     shards: list[Mapping[str, Any]],
 ) -> _Level:
     """Make the levels that the shards hold, as virtual datasets; return the coarsest of them."""
+    import h5py  # noqa: PLC0415 - see `open_hdf5`
+
     levels = card["levels"][: card["shard_levels"]]
     relative = folder.relative_to(Path(file.filename).parent)
     boxes: list[Box] = []
@@ -244,7 +248,7 @@ def _halving_bytes(fine: Mapping[str, Any], coarse: Mapping[str, Any], itemsize:
 def is_virtual(volume: Path) -> bool:
     """Tell whether a volume's voxels are in the shards."""
     try:
-        with h5py.File(volume, "r") as file:
+        with open_hdf5(volume) as file:
             return bool(file[cells(0, 0)].is_virtual)
     except (OSError, KeyError):
         return False
@@ -253,7 +257,7 @@ def is_virtual(volume: Path) -> bool:
 def volume_card(volume: Path) -> str | None:
     """Return the digest of the card that a volume was made from; None where it cannot be told."""
     try:
-        with h5py.File(volume, "r") as file:
+        with open_hdf5(volume) as file:
             return str(file.attrs["card"])
     except (OSError, KeyError):
         return None

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point
 from stitchlib.core.pyramid import halve
 from stitchlib.io.hdf5 import ChunkRow, row_bytes
+
+if TYPE_CHECKING:
+    import h5py
 
 COLUMN_BYTES = 2**26
 """Most bytes of the chunks of the first level that are open at one time."""

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,13 +30,16 @@ from stitchlib.core.blend import (
 from stitchlib.core.boxes import Box, Point
 from stitchlib.errors import InputError
 from stitchlib.io.files import replacing_from_scratch
-from stitchlib.io.hdf5 import create_dataset
+from stitchlib.io.hdf5 import create_dataset, open_hdf5
 from stitchlib.io.images import DECODING_PLANES, Reader, open_planned
 from stitchlib.io.parts import Part
 from stitchlib.io.sinks import Target
 from stitchlib.io.spool import DECODED_BYTES, Spool
 from stitchlib.levels import level_box, levels_bytes, slab_shape, write_levels
 from stitchlib.plans import FusionPlan, ShardPlan, fusion_bytes
+
+if TYPE_CHECKING:
+    import h5py
 
 VERSION = 1
 """Version of the algorithm: raising it makes every run stitch again."""
@@ -333,7 +335,7 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path, threads: int = 1) ->
     with (
         replacing_from_scratch(path) as temporary,
         Spool(temporary.parent) as spool,
-        h5py.File(temporary, "w") as file,
+        open_hdf5(temporary, "w") as file,
         parallel.mapping(threads) as mapped,
     ):
         # A plane is needed by every column that it reaches.

@@ -31,13 +31,13 @@ def copied(recipe: str) -> dict[str, str]:
     return dict(line.split() for line in files.splitlines())
 
 
-def command(recipe: str) -> str:
-    return re.search(r"pip install .*", (PROJECT / recipe).read_text())[0]
+def commands(recipe: str) -> list[str]:
+    return re.findall(r"(?:pip install|python -m) .*", (PROJECT / recipe).read_text())
 
 
 def test_both_recipes_make_the_same_container() -> None:
     assert copied("Dockerfile") == copied("container.def")
-    assert command("Dockerfile") == command("container.def")
+    assert commands("Dockerfile") == commands("container.def")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -46,7 +46,7 @@ def test_a_container_has_the_python_and_the_packages_of_the_project(recipe: str)
     text = (PROJECT / recipe).read_text()
     version = re.search(r"^From:? python:(3\.\d+)-slim$", text, re.MULTILINE | re.IGNORECASE)
     assert project["requires-python"] == f">={version[1]}"
-    extras = re.search(r"\[(.*)\]", command(recipe))[1].split(",")
+    extras = re.search(r"\[(.*)\]", commands(recipe)[0])[1].split(",")
     # Those of environment.yml, which tests/test_environment.py compares with pyproject.toml.
     assert set(extras) == set(project["optional-dependencies"]) - {"test", "lint", "bench"}
     for source, target in copied(recipe).items():

@@ -292,7 +292,7 @@ def test_decoding_takes_so_many_planes(tmp_path, how):
 def test_jobs_import_nothing_of_planning_or_drawing():
     scripts = Path(__file__).parents[1] / "workflow" / "scripts"
     heavy = ["jsonschema", "yaml", "pandas", "matplotlib", "tqdm", "tifffile"]
-    heavy += ["scipy.fft", "scipy.sparse", "scipy.ndimage", "stitchlib.config"]
+    heavy += ["scipy.fft", "scipy.sparse", "scipy.ndimage", "scipy.special", "stitchlib.config"]
     for job in ("align", "place", "stitch", "assemble", "preview", "dataset"):
         more = [] if job in ("stitch", "assemble") else ["h5py"]
         code = (
@@ -306,3 +306,14 @@ def test_jobs_import_nothing_of_planning_or_drawing():
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         assert done.stdout.split() == ["[]", "True"], job
+
+
+def test_planning_imports_no_more_than_numpy():
+    rules = Path(__file__).parents[1] / "workflow" / "rules" / "common.smk"
+    lines = [line for line in rules.read_text().splitlines() if line.startswith("from stitchlib")]
+    assert lines
+    heavy = ["h5py", "matplotlib", "pandas", "tifffile", "tqdm"]
+    heavy += ["scipy.fft", "scipy.sparse", "scipy.ndimage", "scipy.special"]
+    code = "\n".join(["import sys", *lines, f"print([m for m in {heavy!r} if m in sys.modules])"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

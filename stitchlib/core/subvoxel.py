@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtri_exp
 
 from stitchlib.core.agreement import Windows, block_sums, central_parts, common, within
 from stitchlib.core.boxes import Point
@@ -78,8 +78,8 @@ class Place:
                 as_normal((1 + way) / max(error, self.interpolation), freedom)
                 for way in (mine - move, move - mine)
             ]
-            rare = np.logaddexp(*log_ndtr(np.negative(sides)))
-            found.append(max(0.0, -float(ndtri_exp(rare - math.log(2)))))
+            rare = np.logaddexp(*scipy.special.log_ndtr(np.negative(sides)))
+            found.append(max(0.0, -float(scipy.special.ndtri_exp(rare - math.log(2)))))
         return tuple(found)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from stitchlib.core.boxes import Point
 from stitchlib.io.files import replacing
+
+if TYPE_CHECKING:
+    import h5py
 
 
 def cells(channel: int, level: int, timepoint: int = 0) -> str:

@@ -12,17 +12,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import add, itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from stitchlib.core.boxes import Box, Point
 from stitchlib.io.deflate import deflated, stored_planes
 
+if TYPE_CHECKING:
+    import h5py
+
 MAPPED_BYTES = 2**21
 """So much of a file is mapped at one time, or a chunk where that is more."""
+
+
+def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
+    """Open an HDF5 file. What plans a run knows how volumes are made, and makes none."""
+    import h5py  # noqa: PLC0415 - so only who opens one pays for loading it
+
+    return h5py.File(path, mode)
 
 
 def create_dataset(
