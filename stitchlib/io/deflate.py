@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,9 @@ def deflated(planes: NDArray[Any], stored: int | None = None) -> bytes:
     if not stored:
         whole: bytes = codec.compress(planes, LEVEL)
         return whole
-    rest = codec.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    checksum = codec.adler32(planes).to_bytes(4, "big")
     blocks = _stored(planes[:stored].reshape(-1).data)
-    return b"".join((_HEADER, *blocks, rest.compress(planes[stored:]), rest.flush(), checksum))
+    rest = codec.compress(planes[stored:], LEVEL, -zlib.MAX_WBITS)
+    return b"".join((_HEADER, *blocks, rest, codec.adler32(planes).to_bytes(4, "big")))
 
 
 def _not_gaining(sample: Callable[[int], bytes], most: int) -> int:
@@ -100,5 +100,10 @@ def _stored(values: memoryview) -> Iterator[bytes | memoryview]:
     """Yield stored blocks, none of them the last of the stream: header, length twice, bytes."""
     for start in range(0, len(values), _BLOCK):
         block = values[start : start + _BLOCK]
-        yield b"\0" + len(block).to_bytes(2, "little") + (_BLOCK - len(block)).to_bytes(2, "little")
+        yield _block_header(len(block))
         yield block
+
+
+@cache
+def _block_header(length: int) -> bytes:
+    return b"\0" + length.to_bytes(2, "little") + (_BLOCK - length).to_bytes(2, "little")

@@ -10,6 +10,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from operator import add, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,24 +142,32 @@ class ChunkRow:
     def _write(self) -> None:
         self._row[:, :, :, self._filled :] = self._fill
         _, height, width = self._dataset.chunks
-        places = list(np.ndindex(*self._row.shape[:2]))
-        chunks = [self._row[place] for place in places]
-        stored = stored_planes(chunks) if self._dataset.compression == "gzip" else 0
-        packed = self._mapped(partial(self._pack, stored=stored), chunks)
-        for (row, column), data in zip(places, packed, strict=True):
-            x, y = self._box.lower[0] + column * width, self._box.lower[1] + row * height
-            self._dataset.id.write_direct_chunk((self._z, y, x), data)
+        chunks = [chunk for row in self._row for chunk in row]
+        packed: Iterable[Any] = chunks
+        if self._dataset.compression == "gzip":
+            pack = partial(self._pack, stored=stored_planes(chunks))
+            packed = self._mapped(pack, zip(chunks, self._perhaps_constant(), strict=True))
+        (x, y, _), (rows, columns) = self._box.lower, self._row.shape[:2]
+        places = product(range(y, y + rows * height, height), range(x, x + columns * width, width))
+        write = self._dataset.id.write_direct_chunk
+        for place, data in zip(places, packed, strict=True):
+            write((self._z, *place), data)
         self._z, self._filled = self._z + self._filled, 0
 
-    def _pack(self, chunk: NDArray[Any], stored: int | None) -> Any:
-        if self._dataset.compression != "gzip":
-            return chunk
+    def _perhaps_constant(self) -> list[bool]:
+        """Tell of every chunk whether a few of its voxels are alike."""
+        voxels = self._row.reshape(*self._row.shape[:3], -1)
+        few = voxels[..., [0, voxels.shape[-1] // 2, -1]]
+        alike: list[bool] = np.all(few == few[..., :1], axis=(2, 3)).ravel().tolist()
+        return alike
+
+    def _pack(self, item: tuple[NDArray[Any], bool], stored: int | None) -> bytes:
+        chunk, perhaps_constant = item
         voxels = chunk.reshape(len(chunk), -1)
-        value = voxels[:, 0].tobytes()
-        # Chunks of one value are many where a mosaic has gaps; most others show in a few voxels.
-        few = (voxels[:, place].tobytes() for place in (voxels.shape[1] // 2, -1))
-        if any(other != value for other in few) or np.any(voxels != voxels[:, :1]):
+        # Chunks of one value are many where a mosaic has gaps.
+        if not perhaps_constant or np.any(voxels != voxels[:, :1]):
             return deflated(chunk, stored)
+        value = voxels[:, 0].tobytes()
         if value not in self._constant:
             self._constant[value] = deflated(chunk)
         return self._constant[value]
