@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import yaml
 
 from stitchlib.core.boxes import AXES
 from stitchlib.errors import InputError
-from stitchlib.schemas import schema
+from stitchlib.schemas import NAME_RULE, schema, suggestion
 
 if TYPE_CHECKING:
     import jsonschema
@@ -170,14 +169,38 @@ def _describe(error: jsonschema.ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = list(_schema_of(error)["properties"])
         unknown = [str(name) for name in cast("Any", error.instance) if name not in known]
-        close = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-        return f"unknown key {'.'.join(filter(None, [key, unknown[0]]))!r}{hint}"
+        name = ".".join(filter(None, [key, unknown[0]]))
+        return f"unknown key {name!r}; {suggestion(unknown[0], known)}"
     where = f"{key} = {error.instance!r}" if key else repr(error.instance)
     if error.validator == "oneOf":
         what = _schema_of(error).get("description", "see config/README.md")
         return f"{where} is not allowed ({what})"
-    return f"{where}: {error.message}"
+    return f"{where}: {_wanted(error, key)}"
+
+
+_TYPES = {
+    "object": "keys with values, as {key: value}",
+    "array": "a list, as [a, b]",
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "null": "null",
+}
+_LIMITS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than"}
+
+
+def _wanted(error: jsonschema.ValidationError, key: str) -> str:
+    """Say what a value must be."""
+    rule, limit = str(error.validator), cast("Any", error.validator_value)
+    if rule == "type":
+        types = [limit] if isinstance(limit, str) else limit
+        return f"must be {' or '.join(_TYPES[name] for name in types)}"
+    if rule == "enum":
+        return f"must be one of {', '.join(limit)}"
+    if rule in _LIMITS:
+        return f"must be {_LIMITS[rule]} {limit}"
+    return NAME_RULE if (key, rule) == ("dataset", "pattern") else error.message
 
 
 def _schema_of(error: jsonschema.ValidationError) -> Mapping[str, Any]:

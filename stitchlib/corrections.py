@@ -13,7 +13,7 @@ import numpy as np
 from stitchlib.core.solve import least_squares
 from stitchlib.errors import InputError
 from stitchlib.io.files import read_table
-from stitchlib.schemas import schema
+from stitchlib.schemas import check_columns, schema
 
 if TYPE_CHECKING:
     from stitchlib.config import Config
@@ -144,13 +144,7 @@ def few(names: Iterable[str]) -> str:
 def _read_rows(path: Path) -> list[_Row]:
     spec = schema("corrections")
     columns, table = read_table(path)
-    for name in columns:
-        if name not in spec["properties"]:
-            raise InputError(
-                f"{path}: unknown column {name!r}; known: {', '.join(spec['properties'])}"
-            )
-    if "kind" not in columns:
-        raise InputError(f"{path}: column 'kind' is missing (header: {columns})")
+    check_columns(path, columns, "corrections")
     needed = {
         rule["if"]["properties"]["kind"]["const"]: rule["then"]["required"]
         for rule in spec["allOf"]

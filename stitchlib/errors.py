@@ -40,7 +40,8 @@ class Problems:
         except InputError as error:
             if not self._gather:
                 raise
-            self.found.append(error)
+            if str(error) not in map(str, self.found):
+                self.found.append(error)
 
     def stop_if_any(self) -> None:
         """Leave the innermost `each` where what comes next needs what failed."""

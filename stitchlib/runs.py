@@ -56,6 +56,12 @@ class Run:
             For anything that would make it fail later.
         """
         config = parse_config(value)
+        for folder in (config.results, *config.results.parents):
+            if folder.is_file():
+                raise InputError(
+                    f"results = {str(config.results)!r}: {folder} is a file; give a folder, which "
+                    "need not be there yet"
+                )
         problems = problems or Problems()
         datasets = load_datasets(config, config.results / ".headers.json", problems)
         runs: dict[str, DatasetRun] = {}

@@ -18,7 +18,7 @@ from stitchlib.io.files import canonical_json, read_json, read_table, write_text
 from stitchlib.io.images import read_header
 from stitchlib.io.parts import WHOLE, Part
 from stitchlib.io.planes import is_pattern, stamp
-from stitchlib.schemas import schema
+from stitchlib.schemas import NAME_RULE, check_columns, schema
 
 _PENDING = {"key": None, "timepoint": 0}
 """Columns that are not built yet, and the one value they may have until then."""
@@ -150,7 +150,7 @@ def _column(name: str) -> Callable[[str], Any]:
         except ValueError:
             value = math.nan
         if not abs(value) < 2**31:
-            raise ValueError("must be a number of voxels")
+            raise ValueError("must be a number of voxels, between -2³¹ and 2³¹")
         return value
 
     def string(text: str) -> str:
@@ -158,8 +158,7 @@ def _column(name: str) -> Callable[[str], Any]:
             raise ValueError(
                 "must be axes of the file with an index each, e.g. C=1,T=0"
                 if name == "select"
-                else "a name starts with a letter or digit, then letters, digits, '.', '_', '-'; "
-                "at most 100"
+                else NAME_RULE
             )
         return text
 
@@ -168,21 +167,13 @@ def _column(name: str) -> Callable[[str], Any]:
 
 def _read_lines(sheet: Path, dataset: str, problems: Problems) -> list[dict[str, Any]]:
     columns, table = read_table(sheet)
-    spec = schema("tiles")
-    for name in columns:
-        if name not in spec["properties"]:
-            raise InputError(
-                f"{sheet}: unknown column {name!r}; known: {', '.join(spec['properties'])}"
-            )
-    missing = [name for name in spec["required"] if name not in columns]
-    if missing:
-        raise InputError(f"{sheet}: column {missing[0]!r} is missing (header: {columns})")
+    check_columns(sheet, columns, "tiles")
     if not table:
         raise InputError(f"{sheet}: the sheet lists no tiles; add one line per tile and channel")
     lines = []
     for fields in table:
         with problems.each():
-            lines.append(_convert(sheet, fields, spec["required"], dataset))
+            lines.append(_convert(sheet, fields, schema("tiles")["required"], dataset))
     with problems.each():
         _check_unique(sheet, [(v["#"], v["dataset"], v["tile"], v["channel"]) for v in lines])
     return lines

@@ -72,6 +72,15 @@ def test_check_names_each_tile_that_lacks_its_place(work, capsys):
     assert "tile 'x1y1' has the grid index" in text
 
 
+def test_check_tells_of_a_line_that_stands_twice_once(work, capsys):
+    sheet = work.folder / "data/tiles.tsv"
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([*lines, lines[1]]))
+    code, text = told(capsys, "check", "config.yaml")
+    assert code == 1
+    assert text.count("stand in line 2 already") == 1
+
+
 def test_info_of_a_volume_a_layout_and_a_sheet(work, capsys):
     code, text = told(capsys, "info", str(work.results() / "d.xml"))
     assert code == 0

@@ -142,6 +142,7 @@ def test_configuration_named_on_the_command_line_stands_alone(tmp_path: Path) ->
         ({"tiles": "nowhere.tsv"}, "nowhere.tsv: there is no such file"),
         ({"reference_channel": "c9"}, "reference_channel = 'c9'"),
         ({"resources": {"mem_mb": 10}}, "resources.mem_mb = 10: aligning"),
+        ({"results": "config.yaml/here"}, "config.yaml is a file; give a folder"),
     ],
 )
 def test_bad_configuration_is_one_error_before_any_job(
