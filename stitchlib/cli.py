@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stitchlib._version import __version__
 from stitchlib.errors import InputError, StitchlibError
+from stitchlib.jobs import explain
 
 if TYPE_CHECKING:
     from stitchlib.runs import Run
@@ -370,9 +371,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     try:
         COMMANDS[args.command].run(args)
-    except StitchlibError as error:
-        print(f"stitchlib {args.command}: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:  # the reader has seen enough, as in `stitchlib status | head`
         sys.stderr.close()
+    except (StitchlibError, MemoryError, OSError) as error:
+        print(f"stitchlib {args.command}: {explain(error)}", file=sys.stderr)
+        return 1
     return 0

@@ -240,8 +240,14 @@ def _stat(sheet: Path, paths: Iterable[str], problems: Problems) -> dict[str, Im
         try:
             with os.scandir(folder) as entries:
                 found = {entry.name: entry for entry in entries}
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             found = {}
+        except OSError as error:
+            with problems.each():
+                raise InputError(
+                    f"{sheet}: the folder of {members[0]!r} cannot be read: {error.strerror}"
+                ) from error
+            continue
         for path in members:
             entry = found.get(Path(path).name)
             if entry is None or (entry.is_symlink() and not Path(entry.path).exists()):

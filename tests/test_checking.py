@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,3 +103,19 @@ def test_info_refuses_other_files(work, capsys):
         code, text = told(capsys, "info", name)
         assert code == 1
         assert message in text
+
+
+def test_a_folder_that_may_not_be_read_is_named(work, capsys, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("stitchlib.sheets.os.scandir", refuse)
+    code, text = told(capsys, "check", "config.yaml")
+    assert code == 1
+    assert (
+        "tiles.tsv: the folder of 'tiles/d-x0y0-c0.npy' cannot be read: Permission denied" in text
+    )
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    code, text = told(capsys, "tiles", "data", "-o", "new.tsv")
+    assert code == 1
+    assert text.startswith("stitchlib tiles: data: Permission denied; you lack the right")

@@ -208,6 +208,14 @@ def test_running_numbers_need_a_grid(here, capsys, order, place):
     assert (int(fourth["tile_x"]), int(fourth["tile_y"])) == place
 
 
+def test_a_grid_where_names_have_rows_and_columns_is_refused(here, capsys):
+    save(here / "raw", "x0_y0.tif", cut(0, 0))
+    save(here / "raw", "x1_y0.tif", cut(1, 0))
+    text = tiles(capsys, "raw", "--grid", "2x1", "-o", "tiles.tsv", code=1)
+    assert "--grid 2x1: no name holds a running number; leave it out" in text
+    assert not Path("tiles.tsv").exists()
+
+
 def test_unknown_tags_and_times_are_refused(here, capsys):
     for t in range(2):
         save(here / "raw", f"x0_t{t}.tif", cut(0, 0))

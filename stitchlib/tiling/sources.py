@@ -218,7 +218,13 @@ def _placed(found: list[Found], options: Options, sure: bool, remarks: list[str]
     )
     by_name = any(0 in f.index or 1 in f.index for f in found)
     has_numbers = any(f.number is not None for f in found)
-    if has_numbers and options.grid:
+    if options.grid and not has_numbers:
+        columns, rows = options.grid
+        raise InputError(
+            f"--grid {columns}x{rows}: no name holds a running number; leave it out, or say with "
+            "<I> where one is, as in 'raw/t_<I>.tif'"
+        )
+    if options.grid:
         found = numbered(found, *options.grid, options.order)
         remarks.append(f"running numbers go over the grid by {options.order}; see --order")
         return Survey(tuple(found), size, False, False, tuple(remarks))
