@@ -332,7 +332,7 @@ def draw_borders(
         patches.append(
             Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=width_points)
         )
-        ax.add_patch(patches[-1])
+        ax.add_artist(patches[-1])  # as a patch, it would be asked for its limits
     if names is None:
         return
     if len(boxes) <= LEGEND:
