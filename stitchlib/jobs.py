@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +38,15 @@ def run_job(job: Callable[..., None]) -> None:
         job(*map(Path, sys.argv[1:]))
     except (StitchlibError, MemoryError, OSError, ImportError) as error:
         _fail(explain(error))
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End at once: files are closed, and to take the modules apart takes a tenth of a second."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _fail(message: str) -> None:

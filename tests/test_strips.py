@@ -317,3 +317,30 @@ def test_planning_imports_no_more_than_numpy():
     code = "\n".join(["import sys", *lines, f"print([m for m in {heavy!r} if m in sys.modules])"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("sys.stdout.write('whole')", 0, "whole"),
+        ("raise InputError('no such tile')", 1, "ERROR: no such tile"),
+        ("raise ZeroDivisionError", 1, "Traceback"),
+    ],
+)
+def test_a_job_that_is_done_ends_at_once_and_another_says_why(ending, code, said):
+    script = (
+        "import sys\n"
+        "from stitchlib.errors import InputError\n"
+        "from stitchlib.jobs import run_job\n"
+        "class Kept:\n"
+        "    def __del__(self): sys.stderr.write('taken apart')\n"
+        "kept = Kept()\n"
+        f"def job(): {ending}\n"
+        "run_job(job)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert ("taken apart" in done.stderr) == (code != 0)
