@@ -724,6 +724,8 @@ def test_load_of_what_is_no_layout_is_an_error(tmp_path: Path) -> None:
     for name in ("bad.json", "worse.json", "pickle.lay", "none.json"):
         with pytest.raises(MISSING):
             st.load_layout(str(tmp_path / name))
+    with pytest.raises(MISSING, match=r"none\.json: there is no such file$"):
+        st.load_layout(str(tmp_path / "none.json"))
 
 
 def test_a_damaged_layout_file_is_refused(tmp_path: Path) -> None:

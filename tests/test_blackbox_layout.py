@@ -6,6 +6,7 @@ import inspect
 import itertools
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -1070,6 +1071,12 @@ def test_slices_keep_the_identity_of_their_source() -> None:
 def test_two_tiles_at_one_tile_position_are_an_error() -> None:
     with pytest.raises(REFUSED):
         st.TiledLayout(blank((0, 0), (0, 0)), tile_positions=[(0, 0), (0, 0)], overlaps=2)
+
+
+@pytest.mark.parametrize("sources", [None, 3, "tile.tif", Path("tile.tif")])
+def test_what_is_no_list_of_sources_is_an_error(sources: Any) -> None:
+    with pytest.raises(REFUSED, match=r"sources = .*must be a list of sources, arrays or files"):
+        st.Layout(sources)
 
 
 def test_numpy_ints_are_fine_as_axes_and_coordinates() -> None:

@@ -199,6 +199,8 @@ def test_missing_files_and_directories_are_refused(tmp_path, suffix):
     refused(tmp_path / f"none{suffix}", "there is no such file")
     (tmp_path / f"folder{suffix}").mkdir()
     refused(tmp_path / f"folder{suffix}", "is a directory")
+    (tmp_path / "folder").mkdir()
+    refused(tmp_path / "folder", "is a directory")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -39,6 +40,8 @@ class LayoutBase(SourceRegion, AbstractSource):
         order: Any = None,
         location: Any = None,
     ) -> None:
+        if isinstance(sources, str | Path) or not isinstance(sources, Iterable):
+            raise InputError(f"sources = {sources!r}: must be a list of sources, arrays or files")
         self._context: list[Any] | None = None
         self._sources = [as_source(source) for source in sources]
         self._alignments = [] if alignments is None else list(alignments)

@@ -111,6 +111,8 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; an unreadable one is an `InputError` that names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
 

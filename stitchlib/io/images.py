@@ -125,14 +125,14 @@ def known_suffixes() -> list[str]:
 
 
 def _opened(path: Path, part: Part) -> FileReader:
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory, not an image file")
     target = _READERS.get(path.suffix.lower())
     if target is None:
         known = ", ".join(sorted(_READERS))
         raise InputError(f"{path}: no reader for files named {path.suffix!r}; known: {known}")
     if "<Z" in str(path):
         target = _PLANES
-    elif path.is_dir():
-        raise InputError(f"{path}: is a directory, not an image file")
     elif not path.exists():
         raise InputError(f"{path}: there is no such file")
     module, _, name = target.partition(":")
