@@ -270,7 +270,8 @@ class Projected:
         for start in range(*self.planes, PROJECTED_PLANES):
             stop = min(start + PROJECTED_PLANES, self.planes[1])
             part = self.image.read(Box(self._with(box.lower, start), self._with(box.upper, stop)))
-            highest = part.max(axis=self.axis)
+            one = part.shape[self.axis] == 1
+            highest = part.squeeze(self.axis) if one else part.max(axis=self.axis)
             result = highest if result is None else np.maximum(result, highest)
         if result is None:
             raise InputError(f"there is no plane from {self.planes[0]} to {self.planes[1]}")

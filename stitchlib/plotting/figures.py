@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stitchlib.core.boxes import Box, Point, hull
+from stitchlib.core.boxes import Box, hull
 from stitchlib.core.shifts import check_axis, whole_number
 from stitchlib.errors import InputError
 from stitchlib.io.images import Reader
-from stitchlib.io.views import Dropped
+from stitchlib.io.views import Projected
 from stitchlib.plotting.colours import Colour, default_colours
 from stitchlib.plotting.overlays import F32, Contrast, overlay
 
@@ -101,31 +101,7 @@ def _others(axis: int) -> tuple[int, int]:
 
 
 def _cut(reader: Reader, axis: int, plane: int) -> Reader:
-    return Dropped(_Planes(reader, axis, plane), (axis,))
-
-
-@dataclass(frozen=True, slots=True)
-class _Planes:
-    """One plane of an image, which keeps its three axes."""
-
-    image: Reader
-    axis: int
-    plane: int
-
-    @property
-    def shape(self) -> Point:
-        return tuple(1 if d == self.axis else n for d, n in enumerate(self.image.shape))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.image.dtype
-
-    @property
-    def order(self) -> str:
-        return self.image.order
-
-    def read(self, box: Box) -> Any:
-        return self.image.read(box.shifted([self.plane if d == self.axis else 0 for d in range(3)]))
+    return Projected(reader, axis, (plane, plane + 1))
 
 
 def draw_slice(
