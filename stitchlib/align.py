@@ -18,7 +18,7 @@ from stitchlib.core.peaks import Measure
 from stitchlib.core.register import Match, Method, register, register_bytes
 from stitchlib.core.shifts import SearchRange
 from stitchlib.core.signal import Clip
-from stitchlib.errors import NoOverlapError
+from stitchlib.errors import InputError, NoOverlapError
 from stitchlib.io.images import DECODING_PLANES, FileReader, Reader, open_planned
 from stitchlib.io.parts import Part
 from stitchlib.io.views import Held
@@ -151,6 +151,8 @@ def align_pair(
         )
     except NoOverlapError as error:
         return _nothing(pair, measure, "no-overlap", str(error))
+    except InputError as error:
+        raise InputError(f"tiles {pair.pre} (pre) and {pair.post} (post): {error}") from error
     if background == "auto" and match.confidence < CERTAIN:
         empty = [name for name, image in zip(_SIDES, images, strict=True) if not has_content(image)]
         if empty:

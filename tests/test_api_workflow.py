@@ -45,16 +45,12 @@ def placed(job, tmp_path):
     """Do what the align and place jobs do."""
     tables = job.folder / "pairs"
     for card, _ in job.blocks:
-        links = align_block({**card_of(card)}, tmp_path / "data")
+        links = align_block(card.content, tmp_path / "data")
         write_measured(tables / f"{card.stem}.tsv", links)
-    card = card_of(job.place_card)
+    card = job.place_card.content
     placement = place_dataset(card, tables)
     write_placement(placement, card, job.place_record, tmp_path / "data")
     return placement
-
-
-def card_of(card):
-    return card.content
 
 
 def volume(job, tmp_path):
@@ -104,7 +100,7 @@ def test_clipping_changes_the_quality_and_the_card(tmp_path, monkeypatch):
     job, _ = prepared(tmp_path, STACKS, monkeypatch, measure="ssd")
     clipped, _ = prepared(tmp_path / "b", STACKS, monkeypatch_in(tmp_path, monkeypatch),
                           measure="ssd", clip=400)  # fmt: skip
-    cards = [card_of(j.blocks[0][0]) for j in (job, clipped)]
+    cards = [j.blocks[0][0].content for j in (job, clipped)]
     assert "clip" not in cards[0]
     assert card_mb(cards[1]) >= card_mb(cards[0])
     assert cards[1]["clip"] == [None, 400]
@@ -151,19 +147,19 @@ def test_what_a_run_beside_it_makes_anew_is_waited_for(tmp_path, monkeypatch):
 
     table.rename(away)
     monkeypatch.setattr("stitchlib.io.files.time.sleep", again)
-    assert place_dataset(card_of(job.place_card), table.parent).positions == before.positions
+    assert place_dataset(job.place_card.content, table.parent).positions == before.positions
     assert len(looked) == 1
     finish = job.after(job.positions())
     for (_, plan), path in zip(finish.shards, finish.paths(job.folder), strict=True):
         stitch_shard(plan, tmp_path / "data", path)
     table = finish.paths(job.folder)[1]
     table.rename(away)
-    assemble(card_of(finish.last), finish.last.digest, job.folder / "shards", job.volume)
+    assemble(finish.last.content, finish.last.digest, job.folder / "shards", job.volume)
     assert len(looked) == 2
     table.unlink()
     monkeypatch.setattr("stitchlib.io.files._PATIENCE", 0)
     with pytest.raises(InputError, match=f"{table.name}: this shard cannot be read"):
-        assemble(card_of(finish.last), finish.last.digest, job.folder / "shards", job.volume)
+        assemble(finish.last.content, finish.last.digest, job.folder / "shards", job.volume)
 
 
 CLEAN = Phantom(

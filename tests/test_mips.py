@@ -12,6 +12,7 @@ from stitchlib.core.boxes import Box
 from stitchlib.core.mips import combined, projections
 from stitchlib.core.register import register
 from stitchlib.core.shifts import SearchRange
+from stitchlib.errors import InputError
 from stitchlib.io.views import ArrayImage
 from stitchlib.matching import Options, Task, measure, measure_projections
 from stitchlib.pairs import Pair
@@ -111,3 +112,11 @@ def test_rigid_mips_read_every_image_once_and_agree_with_the_voxels(normalize):
     assert post.voxels <= post.array.size
     assert found == measure(task, options)
     assert found.shift == (-2, 3, 2)
+
+
+def test_tiles_with_voxels_that_are_no_numbers_are_named():
+    scene = blobs((80, 60, 1), 3).astype(np.float32)
+    scene[40, 20] = np.nan
+    pair = Pair("a", "b", 0, (30, 0, 0), SearchRange((25, -4, 0), (35, 4, 0)), 5)
+    with pytest.raises(InputError, match=r"tiles a \(pre\) and b \(post\): pre image .* NaN"):
+        align_pair(pair, ArrayImage(scene[:50]), ArrayImage(scene[30:]), "ncc")
