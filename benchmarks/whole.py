@@ -73,14 +73,20 @@ def make(name: str, folder: Path) -> Path:
     return data
 
 
-def programs(data: Path, out: Path, environments: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield name and command of everything that can take the set."""
+def programs(
+    data: Path, out: Path, environments: Path, chunk: int | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield name and command of everything that can take the set; ours may make other chunks."""
     # As the README installs it: Snakemake loads all plugins that the tests need at every start.
     python = str(environment("stitchlib", ("--editable", f"{PROJECT}[workflow]"), environments))
     # As pip compiles the peers: our jobs import from here, perhaps without leave to write bytecode.
     compileall.compile_dir(PROJECT / "stitchlib", quiet=1)
     workflow = ["-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
-    files = ["--configfile", str(data / "config.yaml"), "--cores", "2"]
+    configs = [data / "config.yaml"]
+    if chunk is not None:
+        configs.append(data / "chunk.yaml")
+        configs[-1].write_text(f"output: {{chunk: {chunk}}}\n")
+    files = ["--configfile", *map(str, configs), "--cores", "2"]
     yield "stitchlib workflow", [python, *workflow, *files]
     library = [str(HERE / "stitchlib_.py"), str(data), str(out)]
     yield "stitchlib library", [python, *library]
@@ -169,11 +175,17 @@ def goals(name: str, results: dict[str, list[Result]]) -> Iterator[Figure]:
 
 
 def compare(
-    name: str, folder: Path, environments: Path, turns: int, without: Sequence[str] = ()
+    name: str,
+    folder: Path,
+    environments: Path,
+    turns: int,
+    without: Sequence[str] = (),
+    chunk: int | None = None,
 ) -> dict[str, str]:
     """Run everything on a set, in turns, print the table, and return what failed, and how."""
     data = make(name, folder)
-    every = [p for p in programs(data, folder / "out", environments) if p[0] not in without]
+    found = programs(data, folder / "out", environments, chunk)
+    every = [program for program in found if program[0] not in without]
     results: dict[str, list[Result]] = {}
     failed: dict[str, str] = {}
     for _ in range(turns):
@@ -204,6 +216,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("results/bench"))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], help="programs to leave out, by name")
+    parser.add_argument(
+        "--chunk", type=int, help="of our volume, instead of the set's (64, planes 256)"
+    )
     given = parser.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +227,7 @@ def main() -> None:
         f"{program} on {name}": how
         for name in given.sets
         for program, how in compare(
-            name, folder, folder / "environments", given.turns, given.without
+            name, folder, folder / "environments", given.turns, given.without, given.chunk
         ).items()
     }
     if failed:
