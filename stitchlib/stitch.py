@@ -342,10 +342,15 @@ def stitch_shard(plan: ShardPlan, folder: Path, path: Path, threads: int = 1) ->
         parts = [plan.box.intersection(box).relative_to(box.lower) for box in boxes]
         sources = [spool.reader(image, part) for image, part in zip(images, parts, strict=True)]
 
+        out = np.empty(0, plan.dtype)
+        filled: tuple[Point, list[Box]] | None = None
+
         def fused(box: Box) -> NDArray[Any]:
-            out = np.empty(box.shape, plan.dtype, order="F")
-            if not fusion.covers(box):
-                out.fill(plan.fill)
+            nonlocal out, filled
+            covered = [part.relative_to(box.lower) for _, part, _ in fusion.inside(box)]
+            if filled != (box.shape, covered):
+                out, filled = np.full(box.shape, plan.fill, plan.dtype, "F"), (box.shape, covered)
+            # Else its gaps are where those of the slab before were, and filled.
             fuse(fusion, sources, out, box)
             return out
 

@@ -22,6 +22,7 @@ from stitchlib.core.boxes import Box
 from stitchlib.corrections import Corrections
 from stitchlib.errors import InputError
 from stitchlib.inputs import Inputs
+from stitchlib.io import hdf5
 from stitchlib.io.bdv import cells
 from stitchlib.pairs import Link, write_measured
 from stitchlib.phantom import Phantom, write_phantom
@@ -67,9 +68,11 @@ def made(folder, chunk, shard_levels, count, how, extent=SHAPE):
 def test_assembling_takes_no_more_memory_than_it_says(
     tmp_path, monkeypatch, chunk, shard_levels, count, how
 ):
-    # Small columns, so that the fixed cost of HDF5 and Python does not hide an error.
+    # Small columns and pieces, so that what is the same for all does not hide an error.
     monkeypatch.setattr(levels, "COLUMN_BYTES", 2**20)
     monkeypatch.setattr(levels, "SLAB_VOXELS", 2**18)
+    for module in (assembly, hdf5):
+        monkeypatch.setattr(module, "MAPPED_BYTES", 2**21)
     card = made(tmp_path / "in", chunk, shard_levels, count, how)
     shards, volume = tmp_path / "in" / "shards", tmp_path / "in" / "volume.h5"
     assembly.assemble(card, "0" * 12, shards, volume)

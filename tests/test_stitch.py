@@ -239,6 +239,14 @@ def test_gaps_hold_the_fill_value_at_every_level(tmp_path, dtype, fill):
     assert np.all(read(volume)[0][12:74] == np.dtype(dtype).type(fill))
 
 
+def test_gaps_that_are_elsewhere_in_other_slabs(tmp_path, monkeypatch):
+    # Slabs share their memory: what one covers may be a gap of the next.
+    monkeypatch.setattr(levels, "SLAB_VOXELS", 64)
+    corners, shapes = [(0, 0, 0), (3, 2, 4), (5, 0, 9)], [(8, 7, 5), (6, 8, 8), (7, 9, 3)]
+    tiles = Tiles(tmp_path / "in", corners, shapes)
+    check(tiles, tiles.stitch(tmp_path, fill=7, levels=2, shard=16), fill=7, levels=2)
+
+
 def test_a_channel_may_lack_tiles(tmp_path):
     class Lacking(Tiles):
         lacking = ((0, "c1"), (2, "c1"), (0, "c2"), (1, "c2"), (3, "c2"))

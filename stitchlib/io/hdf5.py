@@ -24,7 +24,7 @@ from stitchlib.io.deflate import deflated, stored_planes
 if TYPE_CHECKING:
     import h5py
 
-MAPPED_BYTES = 2**21
+MAPPED_BYTES = 2**24
 """So much of a file is mapped at one time, or a chunk where that is more."""
 
 
@@ -132,11 +132,11 @@ class ChunkRow:
                 for x, x_chunks, width in _parts(stack.shape[2], row.shape[4]):
                     target = row[:, y_chunks, :height, x_chunks, :width]
                     part = values[:, y, x].reshape(target.shape)
-                    if shuffle:
-                        # The cast takes the lowest byte that is left.
+                    # Of wider integers the cast takes the lowest byte.
+                    if number:
                         np.right_shift(part, 8 * number, out=target, casting="unsafe")
                     else:
-                        target[...] = part
+                        np.copyto(target, part, casting="unsafe")
         self._filled = planes.stop
 
     def _write(self) -> None:
