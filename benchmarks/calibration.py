@@ -5,11 +5,13 @@ stitchlib/core/confidence.py (ten minutes).
 ``python -m benchmarks.calibration check docs`` prints the tables of docs/confidence.md and draws
 its ``reliability.png``, from other seeds and from the real sets that are there (three quarters of
 an hour of a processor).
+``python -m benchmarks.calibration faint`` prints its table of faint mosaics (seven minutes).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -56,6 +58,10 @@ SIGNAL = 0.2
 """NCC of the true overlap from which a link is expected to be ok."""
 MOSAICS = 8
 """Faint mosaics of 4 × 3 tiles for the fit."""
+FAINT = (*range(101, 113), *range(201, 213))
+"""Seeds of the faint mosaics that are looked at one by one; none is of the fit."""
+NOISES = (2.3, 2.6, 2.9, 3.1, 3.4)
+"""Read noises, photons, that tell them apart."""
 CAUTION = 2.0
 """Weight of a wrong link against a right one."""
 PRIOR = np.array([0.0, 0.0, np.log(5), np.log(5)])
@@ -238,6 +244,68 @@ def check(folder: Path, count: int, processes: int) -> None:
     plots.reliability(groups, folder / "reliability.png")
 
 
+@dataclass(frozen=True, slots=True)
+class FaintMosaic:
+    """What was said of the links of a faint mosaic."""
+
+    noise: float
+    """Read noise, photons."""
+    links: list[Judged]
+    """Between tiles with content."""
+    empty: list[Judged]
+    """To empty tiles."""
+
+    @property
+    def ok(self) -> list[Judged]:
+        """Links between tiles with content that are ok."""
+        return [link for link in self.links if link.confidence >= CERTAIN]
+
+
+def _judged_mosaic(seed: int) -> FaintMosaic:
+    phantom = faint_mosaic(seed)
+    judged = []
+    for link in mosaic_links(phantom):
+        match = register(link.pre, link.post, link.search, least=link.least)
+        bad = wrong(link, match.refined)
+        judged.append(Judged(link.kind, match.confidence, bad, link.kind not in HOPELESS))
+    return FaintMosaic(
+        phantom.read_noise / phantom.counts_per_photon,
+        [link for link in judged if link.signal],
+        [link for link in judged if not link.signal],
+    )
+
+
+def faint_mosaics(count: int, processes: int) -> list[FaintMosaic]:
+    """Judge the links of so many faint mosaics."""
+    with ProcessPoolExecutor(processes) as pool:
+        return list(pool.map(_judged_mosaic, FAINT[:count]))
+
+
+def faint_table(mosaics: list[FaintMosaic]) -> Iterator[str]:
+    """Yield the lines of a table of faint mosaics, by their read noise."""
+    columns = ("read noise, photons", "mosaics", "links", "off by more than a voxel", "ok, %")
+    more = ("fewest of a mosaic, %", "ok and off", "highest confidence to an empty tile")
+    yield f"| {' | '.join(columns + more)} |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for low, high in itertools.pairwise(NOISES):
+        some = [mosaic for mosaic in mosaics if low <= mosaic.noise < high]
+        if some:
+            yield f"| {low} to {high} {_faint_row(some)}"
+    yield f"| all {_faint_row(mosaics)}"
+
+
+def _faint_row(mosaics: list[FaintMosaic]) -> str:
+    links = [link for mosaic in mosaics for link in mosaic.links]
+    ok = [link for mosaic in mosaics for link in mosaic.ok]
+    fewest = min(len(mosaic.ok) / len(mosaic.links) for mosaic in mosaics)
+    empty = max(link.confidence for mosaic in mosaics for link in mosaic.empty)
+    return (
+        f"| {len(mosaics)} | {len(links)} | {sum(link.wrong for link in links)} "
+        f"| {100 * len(ok) / len(links):.0f} | {100 * fewest:.0f} "
+        f"| {sum(link.wrong for link in ok)} | {empty:.2f} |"
+    )
+
+
 def exactness_figures() -> Iterator[Figure]:
     """Count links that are ok and wrong, and those that should be ok, on some of each kind."""
     seeds = range(CHECK_SEED - FEW, CHECK_SEED)
@@ -264,13 +332,17 @@ def _ok_figures(what: str, judged: list[Judged]) -> Iterator[Figure]:
 def main() -> None:
     """Fit or check, as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
-    parser.add_argument("what", choices=["fit", "check"])
+    parser.add_argument("what", choices=["fit", "check", "faint"])
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where plots go")
-    parser.add_argument("--links", type=int, metavar="N", help="links of each kind")
+    parser.add_argument("--links", type=int, metavar="N", help="links of each kind, or mosaics")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args()
     if given.what == "check":
         check(given.folder, given.links or CHECKED, given.processes)
+        return
+    if given.what == "faint":
+        mosaics = faint_mosaics(given.links or len(FAINT), given.processes)
+        print(*faint_table(mosaics), sep="\n")
         return
     found = fit(collect(given.links or LINKS, given.processes))
     print(f"GATES = (({found[0]}, {found[2]}), ({found[1]}, {found[3]}))")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import calibration, measure, photons, plots, whole
-from benchmarks.calibration import Judged
+from benchmarks.calibration import FaintMosaic, Judged
 from benchmarks.stages import Figure
 from stitchlib.phantom import Phantom
 
@@ -113,6 +113,16 @@ def test_kinds_say_what_is_ok_and_wrong() -> None:
     ]
     *_, row = calibration.kinds_table("", links)
     assert row == "| k | 3 | 66.7 | 1 | 2 | 50.0 |"
+
+
+def test_faint_mosaics_are_told_by_their_noise() -> None:
+    said = [Judged("mosaic", c, bad, True) for c, bad in ((1.0, False), (0.9, True))]
+    empty = [Judged("background", 0.1, True, False)]
+    mosaics = [FaintMosaic(2.5, said, empty), FaintMosaic(3.0, said[:1], empty)]
+    *_, little, much, whole = calibration.faint_table(mosaics)
+    assert little == "| 2.3 to 2.6 | 1 | 2 | 1 | 50 | 50 | 0 | 0.10 |"
+    assert much == "| 2.9 to 3.1 | 1 | 1 | 0 | 100 | 100 | 0 | 0.10 |"
+    assert whole == "| all | 2 | 3 | 1 | 67 | 50 | 0 | 0.10 |"
 
 
 def test_gates_are_fitted_to_the_surest_view_of_every_link() -> None:

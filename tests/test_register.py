@@ -27,6 +27,7 @@ OK = 0.99
 MOST_MISSED = {"blobs": 0.05}
 QUICK = 6
 SLOW = 100
+FAINT = (1, 2, *range(201, 206))
 
 
 def measure(kind: str, seeds: range) -> tuple[list[int], list[int], int]:
@@ -66,9 +67,9 @@ def test_many_links(kind: str, record_property: Callable[[str, object], None]) -
 
 @pytest.mark.slow
 def test_faint_mosaics_are_put_together() -> None:
-    """Read noises of 3.0 photons, which is the most that happens, and of 2.6."""
+    """Read noises of 2.4 to 3.0 photons; the more there is, the fewer are ok."""
     off, ok = [], []
-    for link in itertools.chain(*(mosaic_links(faint_mosaic(seed)) for seed in (1, 2))):
+    for link in itertools.chain(*(mosaic_links(faint_mosaic(seed)) for seed in FAINT)):
         match = register(link.pre, link.post, link.search, least=link.least)
         if link.kind == "background":
             assert match.confidence < OK
