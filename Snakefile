@@ -46,7 +46,7 @@ include: "workflow/rules/assemble.smk"
 rule all:
     default_target: True
     input:
-        [ancient(record) for record in wanted_records()],
+        wanted_records(),
     localrule: True
 
 

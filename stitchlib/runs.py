@@ -218,8 +218,12 @@ class DatasetRun:
                 self.dataset_record.unlink(missing_ok=True)
             return
         wanted = self.finish(drop=drop)
-        if drop and (record_problem(self.dataset_record) or not all(map(Path.exists, wanted))):
+        if not drop:
+            return
+        if record_problem(self.dataset_record) or not all(map(Path.exists, wanted)):
             self.dataset_record.unlink(missing_ok=True)
+        else:  # the youngest, whatever the others' dates are: this record's inputs are not ancient
+            os.utime(self.dataset_record)
 
     @property
     def tables(self) -> list[Path]:

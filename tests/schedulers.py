@@ -132,6 +132,8 @@ def cancel(folder: Path, words: list[str]) -> None:
         job = known[int(word.partition(".")[0])]
         if alive(job):
             os.killpg(job["pid"], signal.SIGKILL)
+        while alive(job):  # a busy machine takes a moment
+            time.sleep(0.01)
 
 
 def main(scheduler: str, name: str, *arguments: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import textwrap
 import time
 
 import pytest
@@ -588,3 +589,42 @@ def test_the_counts_are_snakemakes_own(done):
     counted = tuple(finished.count(rule) for rule in ("align", "place", "stitch", "assemble"))
     assert counted == (3, 1, 6, 1)
     assert SHAPE == (40, 40, 8)
+
+
+MADE = {
+    "align": "pairs/*.tsv",
+    "place": "records/place.*",
+    "stitch": "shards/*/*.h5",
+    "preview": "records/preview.*",
+    "assemble": "records/assemble.*",
+    "dataset": "records/dataset.*",
+}
+
+
+@slow
+@pytest.mark.parametrize("last", MADE)
+def test_a_placement_beside_a_job_that_is_just_ending_is_gone_on_with(tmp_path, last):
+    """Snakemake sees the placement while what the other dataset's last job makes is there."""
+    setup = Setup.make(tmp_path / "work", (2, 1), ("c0",), ("a", "b"))
+    setup.set(output={"shard": 128})
+    setup.code = clone(tmp_path / "clone")
+
+    def put_before(stage: str, dataset: str, lines: str) -> None:
+        script = setup.code / "workflow/scripts" / f"{stage}.py"
+        head = f"import os, pathlib, sys, time\nif '/{dataset}/' in sys.argv[1]:\n"
+        script.write_text(head + textwrap.indent(lines, "    ") + script.read_text())
+
+    there = "while not list(pathlib.Path('results/{}').glob('{}')): time.sleep(0.1)\n"
+    put_before("place", "a", there.format("b", MADE[last]))
+    linger = (
+        "if child := os.fork():\n"
+        "    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        f"    {there.format('a', MADE['place'])}"
+        "    time.sleep(3)\n"
+        "    os._exit(code)\n"
+    )
+    put_before(last, "b", linger)
+    assert setup.run().counts == (2, 2, 2, 2)
+    for name in "ab":
+        check(setup, name)
+    assert setup.run().counts == NO_JOB

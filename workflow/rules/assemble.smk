@@ -49,9 +49,14 @@ rule preview:
 
 
 # One such job per dataset stands between `all` and its shards, so that datasets go on independently.
+# It asks for the results of all of the dataset's jobs, and these are not ancient: when a placement
+# is done, Snakemake looks anew for what is to be made, but not past an ancient file that is there
+# already of a job that is just ending. Were that job the last one running, whatever else is still to
+# be made would be forgotten.
 rule dataset:
     input:
-        ancient(finished),
+        finished,
+        tables=tables_of_dataset,
         card=ancient(f"{FOLDER}/cards/dataset/{{digest}}.json"),
     output:
         f"{FOLDER}/records/dataset.{{digest}}.json",

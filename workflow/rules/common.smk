@@ -1,9 +1,9 @@
 # What the rules share: the run, the folders, and the resources of a job.
 #
 # Results are named by what made them: a job runs because the file of that name does not exist. So
-# every input is ancient() (dates decide nothing), every job is a `shell:` line (its code is no
-# trigger; a stage's version in its card is), and whatever is kept is an input of `all`, so that it is
-# made again where it is gone.
+# inputs are ancient() (dates decide nothing; where they are not, see the rule `dataset`), every job is
+# a `shell:` line (its code is no trigger; a stage's version in its card is), and whatever is kept is
+# an input of `dataset`, so that it is made again where it is gone.
 import sys
 import threading
 from functools import lru_cache
@@ -100,6 +100,10 @@ def finished(wildcards):
 # names in its card: there, thousands of them would only cost time.
 def tables(wildcards):
     return tables_of(FOLDER.format(**wildcards), wildcards.digest) if RUN else []
+
+
+def tables_of_dataset(wildcards):
+    return [str(path) for path in RUN.datasets[wildcards.dataset].tables]
 
 
 def shards(wildcards):
