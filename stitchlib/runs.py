@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -222,8 +223,8 @@ class DatasetRun:
             return
         if record_problem(self.dataset_record) or not all(map(Path.exists, wanted)):
             self.dataset_record.unlink(missing_ok=True)
-        else:  # the youngest, whatever the others' dates are: this record's inputs are not ancient
-            os.utime(self.dataset_record)
+        else:
+            _date_after(self.dataset_record, wanted)
 
     @property
     def tables(self) -> list[Path]:
@@ -371,6 +372,16 @@ def _date_back(folder: Path) -> None:
                         os.utime(path)
                 except FileNotFoundError:
                     continue  # a run beside this one has cleaned
+
+
+def _date_after(record: Path, others: Sequence[Path]) -> None:
+    """Date a record now where it is older than what it stands for, as copies may be.
+
+    Of the rule that makes it, the inputs are not ancient, and dates should decide nothing.
+    """
+    with suppress(FileNotFoundError, PermissionError):  # cleaned, or another person's: made again
+        if record.stat().st_mtime < max(path.stat().st_mtime for path in others):
+            os.utime(record)
 
 
 def _digest(record: Path) -> str:

@@ -248,6 +248,13 @@ def test_a_dry_run_changes_no_result(done):
     assert state() == before
 
 
+def test_a_record_that_is_older_than_what_it_stands_for_stands(done):
+    (record,) = done.files("records/dataset.*")
+    os.utime(record, (10**9, 10**9))
+    shutil.rmtree(done.folder / ".snakemake")  # where Snakemake keeps checksums
+    assert "Nothing to be done" in done.run().text
+
+
 # Changed and changed back
 
 
