@@ -218,7 +218,7 @@ class DatasetRun:
                 self.place_record.unlink(missing_ok=True)
                 self.dataset_record.unlink(missing_ok=True)
             return
-        wanted = self.finish(drop=drop)
+        wanted = [*self.tables, *self.finish(drop=drop)]
         if not drop:
             return
         if record_problem(self.dataset_record) or not all(map(Path.exists, wanted)):
@@ -330,7 +330,6 @@ class DatasetRun:
                 record,
                 self.place_record,
                 self.preview_record,
-                *self.tables,
                 *finish.paths(self.folder),
             ]
         return self._wanted[key]
